@@ -1,0 +1,2 @@
+//! keywheel-rotator.
+fn main() {}

@@ -1,0 +1,2 @@
+//! keywheel.
+fn main() {}

@@ -1,0 +1,2 @@
+//! keywheeld.
+fn main() {}

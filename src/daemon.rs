@@ -1,0 +1,1 @@
+//! Putting the parts together: what `keywheeld` does from start to stop.

@@ -1,0 +1,27 @@
+//! What a phase found at start means.
+
+use super::event::Effect;
+use super::next::proceed;
+use super::phase::{Ask, Phase, Staged};
+use super::rules::Rules;
+use crate::time::Timestamp;
+
+/// The phase and effect with which a rotation goes on that was in flight when the daemon ended.
+///
+/// Total: every phase is a place to go on from. An open ask becomes a doubt, since the worker may have finished its
+/// work after the daemon had gone.
+pub fn on_restart(phase: &Phase, now: Timestamp, rules: &Rules) -> (Phase, Option<Effect>) {
+    match phase {
+        Phase::Resting { .. } | Phase::Halted { .. } => (phase.clone(), None),
+        Phase::Staged(staged) => {
+            let asked = staged.ask == Ask::Asked;
+            let ask = if asked { Ask::InDoubt } else { staged.ask };
+            proceed(Staged { ask, doubted: staged.doubted || asked, ..staged.clone() }, rules)
+        }
+        Phase::Applied { candidates, .. } => (phase.clone(), candidates.last().copied().map(Effect::Verify)),
+        Phase::Retiring { previous, retire_at, .. } => {
+            let effect = if now < *retire_at { Effect::WaitUntil(*retire_at) } else { Effect::Retire(*previous) };
+            (phase.clone(), Some(effect))
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Running rotators: one process per step, caged, killed at its deadline.
