@@ -2,7 +2,13 @@
 //! nothing.
 
 /// Every fail point of the daemon, for the tests that loop over all of them.
-pub const ALL: &[&str] = &[];
+pub const ALL: &[&str] = &[
+    "store.commit.before",
+    "store.commit.journaled",
+    "store.commit.done",
+    "store.compact.written",
+    "store.compact.renamed",
+];
 
 /// Ends the process with SIGKILL if `KEYWHEEL_FAILPOINT` is `name`, or `name:N` and this is the N-th time here.
 #[cfg(feature = "failpoints")]
