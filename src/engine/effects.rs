@@ -92,10 +92,9 @@ impl Engine {
         if let Some(until) = self.breakers.held(&credential.target.name, now) {
             return Err(Held::BreakerOpen(until));
         }
-        let limits = &self.config.limits;
-        if let Admit::Held(held) =
-            self.running.admit(limits.rotations, &credential.target.name, credential.target.rotations)
-        {
+        let target = &credential.target;
+        let at_target = if self.breakers.is_on_trial(&target.name, now) { 1 } else { target.rotations };
+        if let Admit::Held(held) = self.running.admit(self.config.limits.rotations, &target.name, at_target) {
             return Err(held);
         }
         if resting {
@@ -122,7 +121,10 @@ impl Engine {
         let Some(configured) = self.config.credentials.get(admin) else { return Ok(()) };
         match self.parts.reader.record(admin) {
             Ok(Some(record)) if record.phase.is_switching() => Err(busy),
-            Ok(Some(record)) => record.logins.admit(now, &configured.rules.lockout).map_err(Held::BreakerOpen),
+            Ok(Some(record)) => record
+                .logins
+                .admit(now, &configured.rules.lockout)
+                .map_err(|until| Held::AdminBudget(admin.clone(), until)),
             Ok(None) => Ok(()),
             Err(error) => {
                 self.store_failed(&error);
