@@ -59,7 +59,8 @@ impl Class {
 
 /// Whether nothing forbids this character.
 pub(super) fn is_wanted(spec: &Spec, character: char) -> bool {
-    !spec.forbid.contains(character) && !(spec.no_look_alikes && LOOK_ALIKES.contains(character))
+    let looks_alike = spec.no_look_alikes && LOOK_ALIKES.contains(character);
+    !looks_alike && !spec.forbid.contains(character)
 }
 
 /// The classes in use.

@@ -260,8 +260,7 @@ fn password(spec: &Spec) -> Result<Shape, PolicyError> {
                 .ok_or(PolicyError::BitsOutOfReach { bits, length_max: LENGTH_MAX })?
         }
     };
-    let draws = alphabet.draws(length);
-    if !(draws <= DRAWS_MAX) {
+    if alphabet.draws(length) > DRAWS_MAX {
         return Err(PolicyError::TooTight { length });
     }
     Ok(Shape::Password { alphabet, length })

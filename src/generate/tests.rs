@@ -47,7 +47,7 @@ fn allowed_by(spec: &Spec) -> Vec<String> {
         let enough = classes
             .iter()
             .all(|(set, least)| s.chars().filter(|c| set.contains(*c)).count() >= least.unwrap_or(0) as usize);
-        enough && !(spec.start_with_letter && !s.starts_with(|c: char| c.is_ascii_alphabetic()))
+        enough && (!spec.start_with_letter || s.starts_with(|c: char| c.is_ascii_alphabetic()))
     });
     strings
 }
