@@ -257,7 +257,7 @@ impl Engine {
             match self.stricter(turn, credential, &mut record) {
                 Ok(next) => advanced = next,
                 Err(error) => {
-                    tracing::error!(%name, %error, "no stricter candidate could be made");
+                    tracing::error!(%name, error = %error.message, "no stricter candidate could be made");
                     self.orphans.insert(name.clone());
                 }
             }

@@ -12,6 +12,7 @@ mod phase;
 mod restart;
 
 pub use backoff::Backoff;
+pub(crate) use backoff::splitmix;
 pub use event::{Answer, Effect, Event, IllegalEvent};
 pub use lockout::{Lockout, LoginLedger};
 pub use next::{next, postpone};

@@ -70,6 +70,12 @@ pub enum StoreError {
         /// How long it is; reading stops early.
         bytes: usize,
     },
+    /// A file of a first secret without one.
+    #[error("{} is empty, or not UTF-8", path.display())]
+    SecretFile {
+        /// Which.
+        path: PathBuf,
+    },
     /// A passphrase that is too short.
     #[error("the passphrase has fewer than {min} characters")]
     Passphrase {
