@@ -76,8 +76,7 @@ fn credential(notes: &Notes, section: &Section, name: &CredentialName, around: &
     let target = read.target.clone();
     let settings = settings::read(notes, section, &target.description.credential, &target.kind);
     section.finish(&[]);
-    let strategy =
-        given_strategy.unwrap_or(if accounts.len() == 2 { Strategy::Alternate } else { Strategy::Replace });
+    let strategy = given_strategy.unwrap_or(if accounts.len() == 2 { Strategy::Alternate } else { Strategy::Replace });
     let own_admin = target.admin.as_ref().filter(|admin| *admin != name);
     let change_by = given_by.unwrap_or(if own_admin.is_some() { By::Admin } else { By::Account });
     fit(notes, section, &target, strategy, change_by, &accounts, own_admin.is_some());
@@ -194,8 +193,7 @@ fn schedule(notes: &Notes, section: &Section, around: &Around) -> Schedule {
 fn initial(notes: &Notes, section: &Section) -> Option<Initial> {
     let table = section.section("initial")?;
     let file = table.path("file").map(Initial::File);
-    let credential =
-        table.text("systemd_credential").map(|(name, _)| Initial::SystemdCredential(name.to_owned()));
+    let credential = table.text("systemd_credential").map(|(name, _)| Initial::SystemdCredential(name.to_owned()));
     table.finish(&[]);
     match (file, credential) {
         (Some(initial), None) | (None, Some(initial)) => Some(initial),

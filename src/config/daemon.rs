@@ -35,8 +35,7 @@ pub(super) fn key(notes: &Notes, section: Option<&Section>) -> KeySource {
     let default = KeySource::File("/etc/keywheel/master.key".into());
     let Some(section) = section else { return default };
     let file = section.path("file").map(KeySource::File);
-    let credential =
-        section.text("systemd_credential").map(|(name, _)| KeySource::SystemdCredential(name.to_owned()));
+    let credential = section.text("systemd_credential").map(|(name, _)| KeySource::SystemdCredential(name.to_owned()));
     let passphrase = section.boolean("passphrase").filter(|wanted| *wanted).map(|_| KeySource::Passphrase);
     section.finish(&[]);
     let mut given: Vec<KeySource> = [file, credential, passphrase].into_iter().flatten().collect();
@@ -90,13 +89,7 @@ pub(super) fn groups(notes: &Notes, section: &Section, key: &str) -> Vec<u32> {
     ids(notes, section, key, "group", |name| Some(Group::from_name(name).ok()??.gid.as_raw()))
 }
 
-fn ids(
-    notes: &Notes,
-    section: &Section,
-    key: &str,
-    what: &str,
-    by_name: impl Fn(&str) -> Option<u32>,
-) -> Vec<u32> {
+fn ids(notes: &Notes, section: &Section, key: &str, what: &str, by_name: impl Fn(&str) -> Option<u32>) -> Vec<u32> {
     let id = |node: &Node| match &node.value {
         Value::Integer(number) => u32::try_from(*number).ok().or_else(|| unknown(notes, &node.place, what)),
         Value::Text(name) => by_name(name).or_else(|| unknown(notes, &node.place, what)),

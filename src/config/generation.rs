@@ -6,12 +6,8 @@ use std::sync::Arc;
 use super::section::{Notes, Section};
 use crate::generate::{ENTROPY_BITS_MIN, Kind, Policy, Spec};
 
-const KINDS: [(&str, Kind); 4] = [
-    ("password", Kind::Password),
-    ("passphrase", Kind::Passphrase),
-    ("hex", Kind::Hex),
-    ("base64", Kind::Base64),
-];
+const KINDS: [(&str, Kind); 4] =
+    [("password", Kind::Password), ("passphrase", Kind::Passphrase), ("hex", Kind::Hex), ("base64", Kind::Base64)];
 
 /// The policies by name. One that is refused stands there as the default, so that what names it is not called
 /// dangling too.

@@ -61,7 +61,11 @@ pub(super) fn read<'a>(
             Ok(description) => description,
             Err(why) => {
                 let help = "`keywheel rotator list` shows the kinds; drop-ins stand in `rotators_dir` of [daemon]";
-                notes.problem(kind_place, format!("there is no usable rotator of kind {kind:?}: {why}"), help.to_owned());
+                notes.problem(
+                    kind_place,
+                    format!("there is no usable rotator of kind {kind:?}: {why}"),
+                    help.to_owned(),
+                );
                 continue;
             }
         };

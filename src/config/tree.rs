@@ -84,7 +84,9 @@ pub(super) fn merge(all: &mut Table, more: Table, depth: usize, doubles: &mut Ve
             (None, node) => {
                 all.insert(key, (place, node));
             }
-            (Some((_, Node { value: Value::Table(into), .. })), Node { value: Value::Table(from), .. }) if depth > 0 => {
+            (Some((_, Node { value: Value::Table(into), .. })), Node { value: Value::Table(from), .. })
+                if depth > 0 =>
+            {
                 merge(into, from, depth - 1, doubles);
             }
             (Some((first, _)), _) => doubles.push((key, first.clone(), place)),

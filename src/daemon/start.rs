@@ -56,7 +56,9 @@ pub(super) enum StartError {
         source: std::io::Error,
     },
     /// The configuration names a systemd credential, but systemd passed none.
-    #[error("[key] names the systemd credential {0:?}, but there is no $CREDENTIALS_DIRECTORY; start keywheeld by its unit, or use `file`")]
+    #[error(
+        "[key] names the systemd credential {0:?}, but there is no $CREDENTIALS_DIRECTORY; start keywheeld by its unit, or use `file`"
+    )]
     NoCredentials(String),
 }
 

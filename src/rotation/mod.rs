@@ -4,6 +4,9 @@
 //! [`Effect`] to run once it is stored. It knows versions by number only; secrets, clocks, disks and targets are the
 //! engine's. [`on_restart`] says what a phase found at start means.
 
+// A new phase, event or answer must be thought about at every match.
+#![warn(clippy::wildcard_enum_match_arm)]
+
 mod backoff;
 mod event;
 mod lockout;

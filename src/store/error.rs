@@ -271,11 +271,12 @@ impl StoreError {
             Self::KeyFile { path, .. } => {
                 format!("restore {}, or make a key with `openssl rand -hex 32` for a new store", path.display())
             }
+            Self::SecretFile { path } => format!("write the secret into {}, as one line of text", path.display()),
             Self::Passphrase { min } => format!("choose one of at least {min} characters, best four random words"),
             Self::WrongKey { .. } => "give the key or passphrase that the store was made with; \
                  if that is the one, restore the keyring from a backup"
                 .to_owned(),
-            Self::KeySource { wanted, .. } => format!("set `master_key` in the configuration to {wanted}"),
+            Self::KeySource { wanted, .. } => format!("name {wanted} in [key] of the configuration"),
             Self::Keyring { path, .. } | Self::KeyringMissing { path } => {
                 format!("restore {} from a backup of this store", path.display())
             }
