@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use keywheel_protocol::{Reason, Reply};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use nix::libc::O_NONBLOCK;
 use nix::unistd::{Gid, Uid, fchown};
 
 use crate::deadline::Deadline;
@@ -65,15 +66,17 @@ impl PasswordFile {
 impl<Guard> PasswordFile<Guard> {
     fn open(path: &str, guard: Guard) -> Result<Self, Reply> {
         let path = real(path)?;
-        let file = File::open(&path).map_err(|error| unreadable(&path, &error))?;
-        let mut contents = Vec::new();
-        let read = (&file).take(FILE_BYTES_MAX + 1).read_to_end(&mut contents);
-        read.map_err(|error| unreadable(&path, &error))?;
-        let kind = file.metadata().map_err(|error| unreadable(&path, &error))?;
-        if !kind.is_file() || kind.len() > FILE_BYTES_MAX {
+        // Opening a pipe would wait for a writer.
+        let opened = File::options().read(true).custom_flags(O_NONBLOCK).open(&path);
+        let file = opened.map_err(|error| unreadable(&path, &error))?;
+        let found = file.metadata().map_err(|error| unreadable(&path, &error))?;
+        if !found.is_file() || found.len() > FILE_BYTES_MAX {
             let message = format!("{} is no regular file of at most {FILE_BYTES_MAX} bytes", path.display());
             return Err(Reply::no(Reason::Unsupported, message));
         }
+        let mut contents = Vec::new();
+        let read = (&file).take(FILE_BYTES_MAX + 1).read_to_end(&mut contents);
+        read.map_err(|error| unreadable(&path, &error))?;
         Ok(Self { path, file, contents, guard })
     }
 

@@ -81,7 +81,7 @@ fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
         let message = "the password must be of printable ASCII characters: browsers differ in how they encode others";
         return Err(Reply::no(Reason::Policy, message));
     }
-    let hash = bcrypt::non_truncating_hash_with_result(password, cost)
+    let hash = bcrypt::hash_with_result(password, cost)
         .map_err(|error| Reply::not_reached(format!("no hash could be made, and nothing was changed: {error}")))?
         .format_for_version(bcrypt::Version::TwoY);
     let file = PasswordFile::lock(settings.required("path")?, deadline)?;
