@@ -16,7 +16,7 @@ mod tables;
 #[path = "cli/watching.rs"]
 mod watching;
 
-use run::run;
+use run::{command, run};
 use serde_json::json;
 use stand_in::{Answer, Script, StandIn};
 
@@ -160,12 +160,19 @@ fn the_rotator_binary_is_handed_the_rest_of_the_line() {
     let nowhere = tempfile::tempdir().expect("a folder");
     for (line, said) in [
         (vec!["rotator", "list", "--rotator", "/bin/echo"], "list\n"),
+        (vec!["--json", "rotator", "list", "--rotator", "/bin/echo"], "list --json\n"),
+        (vec!["rotator", "describe", "--rotator", "/bin/echo", "/opt/mine"], "describe /opt/mine\n"),
         (vec!["rotator", "describe", "--rotator", "/bin/echo", "postgres"], "describe postgres\n"),
-        (vec!["rotator", "test", "--rotator", "/bin/echo", "./mine", "--seed", "7"], "test ./mine --seed 7\n"),
+        (vec!["rotator", "test", "--rotator", "/bin/echo", "/opt/mine", "--seed", "7"], "test /opt/mine --seed 7\n"),
     ] {
         let ran = run(nowhere.path(), &line, b"");
         assert_eq!((ran.code, ran.stdout.as_str()), (0, said), "{line:?}");
     }
+    let relative = command(nowhere.path(), &["rotator", "test", "--rotator", "/bin/echo", "./mine"])
+        .current_dir("/usr")
+        .output()
+        .expect("started");
+    assert_eq!(relative.stdout, b"test /usr/mine\n");
     let ran = run(nowhere.path(), &["rotator", "list", "--rotator", "/nonexistent"], b"");
     assert_eq!(ran.code, 69);
     assert_eq!(

@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use serde_json::json;
 
 use crate::ok;
@@ -78,6 +80,25 @@ fn a_daemon_that_never_answers_is_given_up_in_time() {
         assert!(ran.stderr.contains("no answer from ") && ran.stderr.contains(" within 1 s\nhelp: "), "{}", ran.stderr);
         assert!(begin.elapsed() < Duration::from_secs(10));
     }
+}
+
+#[test]
+fn a_socket_whose_queue_is_full_is_tried_again_and_then_given_up() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("control.sock");
+    let _listener = UnixListener::bind(&path).expect("bound");
+    let address = UnixAddr::new(&path).expect("an address");
+    let mut waiting = Vec::new();
+    loop {
+        let one = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_NONBLOCK, None).expect("a socket");
+        match connect(one.as_raw_fd(), &address) {
+            Ok(()) => waiting.push(one),
+            Err(error) => break assert_eq!(error, nix::Error::EAGAIN),
+        }
+    }
+    let ran = run(dir.path(), &["status", "--timeout", "5"], b"");
+    assert_eq!(ran.code, 75, "{}", ran.stderr);
+    assert!(ran.stderr.ends_with("help: the daemon has as many callers as it can take: try again\n"), "{}", ran.stderr);
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! `rotate --wait`: how rotations are followed to their end.
 
+use std::fs::File;
+use std::io::Read;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use nix::pty::{Winsize, openpty};
 use serde_json::{Value, json};
 
 use crate::ok;
@@ -158,4 +161,54 @@ fn ctrl_c_stops_the_watch_and_says_that_rotations_go_on() {
     let ran = Ran::from(child.wait_with_output().expect("waited"));
     assert_eq!(ran.code, 130);
     assert!(ran.stdout.ends_with("1 still under way; stopped watching, they go on: `keywheel status` shows how\n"));
+}
+
+/// What a terminal of this size is sent, and the exit code.
+fn on_terminal(daemon: &StandIn, line: &[&str], rows: u16, columns: u16) -> (String, Option<i32>) {
+    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let terminal = openpty(&size, None).expect("a terminal");
+    let mut command = command(&daemon.runtime_dir(), line);
+    let mut child = command.stdin(Stdio::null()).stdout(terminal.slave).spawn().expect("started");
+    // Our copy of the terminal's side goes with the command.
+    drop(command);
+    let mut screen = Vec::new();
+    // Ends with an error when the last writer is gone.
+    let _ = File::from(terminal.master).read_to_end(&mut screen);
+    (String::from_utf8(screen).expect("text"), child.wait().expect("waited").code())
+}
+
+#[test]
+fn a_terminal_shows_states_in_place_and_the_result_at_the_end() {
+    let names: Vec<String> = (0..30).map(|number| format!("app/{number:02}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let going: Vec<Value> = names.iter().map(|name| row(name, "staged", &"long ".repeat(50))).collect();
+    let done: Vec<Value> = names.iter().map(|name| ended(name, "resting", 0, None)).collect();
+    let daemon = StandIn::new(vec![("POST /v1/rotate", begun(&names)), ("POST /v1/status", statuses(&[going, done]))]);
+    let (screen, code) = on_terminal(&daemon, &["rotate", "--all", "--wait"], 12, 60);
+    assert_eq!(code, Some(0));
+    let pictures: Vec<&str> = screen.split("\u{1b}[?7l").skip(1).collect();
+    assert_eq!(pictures.len(), 3, "{screen:?}");
+    for picture in &pictures {
+        let (lines, after) = picture.split_once("\u{1b}[?7h").expect("folding is on again");
+        assert!(lines.matches('\n').count() < 12, "a picture fits the terminal: {lines:?}");
+        assert!(after.starts_with("\r\u{1b}[10A"), "the next one goes over it: {after:?}");
+    }
+    let result = screen.rsplit("\u{1b}[J").next().expect("a result");
+    assert_eq!(result.matches("rotated to version 8").count(), 30);
+    assert!(result.ends_with("30 of 30 credentials rotated\r\n"), "{result:?}");
+}
+
+#[test]
+fn tables_fit_the_terminal() {
+    let rows = [row(&"n".repeat(128), "halted", &"why ".repeat(60)), row("b", "staged", "waiting")];
+    let daemon = StandIn::new(vec![("POST /v1/status", ok(&status(&rows)))]);
+    for columns in [60, 80, 200] {
+        let (screen, code) = on_terminal(&daemon, &["status", "--color", "never"], 24, columns);
+        assert_eq!(code, Some(1));
+        for line in screen.lines() {
+            assert!(line.chars().count() <= usize::from(columns), "{columns}: {line:?}");
+        }
+        let (coloured, _) = on_terminal(&daemon, &["status"], 24, columns);
+        assert!(coloured.contains("\u{1b}["), "colour on a terminal");
+    }
 }
