@@ -156,63 +156,54 @@ fn row_as_json(row: &CheckedRow) -> serde_json::Value {
 
 /// Where the other rooms are called.
 mod rooms {
-    use super::{AuditVerdict, Checked, CliError, Path};
+    use super::Problem as Shown;
+    use super::{AuditVerdict, Checked, CheckedRow, CliError, Path};
+    use crate::config::{Loaded, Problem};
+    use crate::time::Clock;
+    use crate::{audit, daemon, store};
 
-    pub(super) fn check(_config: &Path) -> Result<Checked, CliError> {
-        Err(CliError::NotBuilt)
-    }
-
-    pub(super) fn create_key(_file: &Path) -> Result<(), CliError> {
-        Err(CliError::NotBuilt)
-    }
-
-    pub(super) fn audit_verify(_file: &Path) -> Result<AuditVerdict, CliError> {
-        Err(CliError::NotBuilt)
-    }
-
-    pub(super) fn audit_tail(_file: &Path, _lines: u32) -> Result<Vec<String>, CliError> {
-        Err(CliError::NotBuilt)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cli::when::Zone;
-    use crate::time::Timestamp;
-
-    fn plain(quiet: bool) -> Out {
-        let (zone, now) = (Zone::local(), Timestamp::default());
-        Out { json: false, quiet, terminal: false, colour: false, zone, now }
-    }
-
-    #[test]
-    fn errors_make_a_configuration_unusable_and_warnings_do_not() {
-        let out = plain(true);
-        let problem = |is_error| Problem { is_error, text: String::new(), json: json!({}) };
-        for (errors, exit) in [(vec![], Exit::Ok), (vec![false], Exit::Ok), (vec![false, true], Exit::Config)] {
-            let checked = Checked { problems: errors.into_iter().map(problem).collect(), rows: Vec::new() };
-            assert_eq!(show_checked(&checked, Path::new("x"), &out).expect("shown"), exit);
-        }
-    }
-
-    #[test]
-    fn the_table_shows_whole_bits() {
-        let out = plain(false);
-        let row = CheckedRow {
-            name: "billing/db".into(),
-            target: "pg (postgres)".into(),
-            strategy: "replace".into(),
-            entropy_bits: 130.99,
-            schedule: "every 30 d".into(),
+    pub(super) fn check(config: &Path) -> Result<Checked, CliError> {
+        let show = |problem: &Problem, is_error| Shown {
+            is_error,
+            text: problem.render_as(if is_error { "error" } else { "warning" }, false),
+            json: serde_json::to_value(problem).unwrap_or_default(),
         };
-        let text = table(&[row], &out);
-        assert_eq!(
-            text,
-            "\
-NAME        TARGET         STRATEGY  ENTROPY IN BITS  SCHEDULE
-billing/db  pg (postgres)  replace   130              every 30 d
-"
-        );
+        Ok(match daemon::read_config(config, Clock.now()) {
+            Err(problems) => {
+                Checked { problems: problems.0.iter().map(|problem| show(problem, true)).collect(), rows: Vec::new() }
+            }
+            Ok(Loaded { config, warnings }) => Checked {
+                problems: warnings.iter().map(|warning| show(warning, false)).collect(),
+                rows: config
+                    .credentials
+                    .values()
+                    .map(|credential| CheckedRow {
+                        name: credential.name.to_string(),
+                        target: format!("{} ({})", credential.target.name, credential.target.kind),
+                        strategy: crate::config::strategy_word(credential.strategy).to_owned(),
+                        entropy_bits: credential.policy.entropy_bits(),
+                        schedule: credential.schedule.describe(),
+                    })
+                    .collect(),
+            },
+        })
+    }
+
+    pub(super) fn create_key(file: &Path) -> Result<(), CliError> {
+        store::create_key_file(file).map(drop).map_err(CliError::Key)
+    }
+
+    pub(super) fn audit_verify(file: &Path) -> Result<AuditVerdict, CliError> {
+        let verdict = audit::verify(file).map_err(unreadable(file))?;
+        Ok(AuditVerdict { records: verdict.records, damage: verdict.damage.map(|damage| damage.to_string()) })
+    }
+
+    pub(super) fn audit_tail(file: &Path, lines: u32) -> Result<Vec<String>, CliError> {
+        audit::tail(file, usize::try_from(lines).unwrap_or(usize::MAX)).map_err(unreadable(file))
+    }
+
+    fn unreadable(file: &Path) -> impl FnOnce(std::io::Error) -> CliError {
+        let path = file.to_owned();
+        move |source| CliError::Audit { path, source }
     }
 }

@@ -24,6 +24,11 @@ const STRATEGIES: [(&str, Strategy); 4] = [
     ("ephemeral", Strategy::Ephemeral),
 ];
 
+/// The word that stands for a strategy in the configuration.
+pub fn strategy_word(strategy: Strategy) -> &'static str {
+    STRATEGIES.iter().find(|(_, known)| *known == strategy).map_or("", |(word, _)| word)
+}
+
 /// How long the version before stays valid unless the configuration says otherwise.
 const GRACE: Duration = Duration::from_secs(600);
 
@@ -34,6 +39,8 @@ const GRACE_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
 pub(super) struct Around<'a> {
     pub limits: &'a Limits,
     pub targets: &'a BTreeMap<TargetName, targets::Read>,
+    /// Every [target.*] there is, usable or not.
+    pub named: &'a std::collections::BTreeSet<String>,
     pub policies: &'a BTreeMap<String, Arc<Policy>>,
     pub now: Timestamp,
 }
@@ -110,10 +117,11 @@ fn credential(notes: &Notes, section: &Section, name: &CredentialName, around: &
 
 fn target_of<'t>(notes: &Notes, text: &str, place: &Place, around: &Around<'t>) -> Option<&'t targets::Read> {
     let found = text.parse::<TargetName>().ok().and_then(|name| around.targets.get(&name));
-    if found.is_none() {
+    // One that is there and wrong has its own problems.
+    if found.is_none() && !around.named.contains(text) {
         let names = around.targets.keys().map(TargetName::as_str);
         let help = super::section::nearest(text, names).map(|near| format!("did you mean `{near}`?"));
-        notes.problem(place, format!("there is no usable target {text:?}"), help);
+        notes.problem(place, format!("there is no target {text:?}"), help);
     }
     found
 }
@@ -216,7 +224,7 @@ fn fit(
     has_admin: bool,
 ) {
     let place = &section.place;
-    let word = STRATEGIES.iter().find(|(_, known)| *known == strategy).map_or("", |(word, _)| word);
+    let word = strategy_word(strategy);
     if !target.description.strategies.contains(&strategy) {
         notes.problem(place, format!("kind {} can't do strategy {word:?}", target.kind), None);
     }

@@ -63,7 +63,8 @@ fn build(
     let policies = generation::read(notes, root.section("generation").as_ref());
     let mut kinds = Kinds { daemon: &daemon, ask: describe, known: BTreeMap::new() };
     let targets = targets::read(notes, root.section("target").as_ref(), &limits, &mut kinds);
-    let around = Around { limits: &limits, targets: &targets, policies: &policies, now };
+    let named = root.section("target").iter().flat_map(Section::entries).map(|(name, ..)| name.to_owned()).collect();
+    let around = Around { limits: &limits, targets: &targets, named: &named, policies: &policies, now };
     let credentials = credentials::read(notes, root.section("credential").as_ref(), &around);
     let granted = grants::read(notes, root.section("grant").as_ref());
     root.finish(&[]);

@@ -16,6 +16,7 @@ mod tree;
 mod units;
 
 pub use change::{diff, reloadable};
+pub use credentials::strategy_word;
 pub use load::{Loaded, load};
 pub use model::{Config, Credential, Daemon, Initial, KeySource, Limits, Operators, Target};
 pub use problem::{Problem, Problems};

@@ -50,10 +50,15 @@ impl Problem {
 
     /// For people: message, place, the line with a caret, and the remedy.
     pub fn render(&self, colour: bool) -> String {
+        self.render_as("error", colour)
+    }
+
+    /// The same under another word than `error`.
+    pub fn render_as(&self, word: &str, colour: bool) -> String {
         let paint = |code: &str, text: &str| {
             if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
         };
-        let mut shown = format!("{}: {}\n", paint("1;31", "error"), paint("1", &clean(&self.message)));
+        let mut shown = format!("{}: {}\n", paint("1;31", word), paint("1", &clean(&self.message)));
         let file = self.file.display();
         if self.line == 0 {
             shown += &format!("  --> {file}\n");
