@@ -2,7 +2,17 @@
 //! nothing.
 
 /// Every fail point of the daemon, for the tests that loop over all of them.
-pub const ALL: &[&str] = &[];
+pub const ALL: &[&str] = &[
+    "engine.commit.before",
+    "engine.commit.after",
+    "engine.effect.before",
+    "engine.effect.after",
+    "store.commit.before",
+    "store.commit.journaled",
+    "store.commit.done",
+    "store.compact.written",
+    "store.compact.renamed",
+];
 
 /// Ends the process with SIGKILL if `KEYWHEEL_FAILPOINT` is `name`, or `name:N` and this is the N-th time here.
 #[cfg(feature = "failpoints")]

@@ -1,2 +1,5 @@
-//! keywheel.
-fn main() {}
+//! The `keywheel` command; all of it is in [`keywheel::cli`].
+
+fn main() -> std::process::ExitCode {
+    keywheel::cli::main()
+}

@@ -1,2 +1,5 @@
-//! keywheeld.
-fn main() {}
+//! `keywheeld`; everything it does is in the library.
+
+fn main() -> std::process::ExitCode {
+    keywheel::daemon::main()
+}

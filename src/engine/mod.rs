@@ -1,1 +1,20 @@
 //! The one loop that changes state: events in, commits, effects out.
+//!
+//! A thread of its own takes what is waiting in one bounded channel as a batch, carries each record through its events
+//! ([`advance`], pure), commits all of it with one disk flush, and only then runs the effects (I1), each as a task on
+//! the runtime that ends in a message back. Nothing else writes credentials.
+
+pub mod admission;
+pub mod advance;
+pub mod breaker;
+mod effects;
+mod message;
+mod operator;
+mod run;
+mod sweep;
+mod tell;
+mod turn;
+
+pub use message::{Command, EngineGone, EngineHandle, Info, Message};
+pub use run::{Engine, NOTE_AUDIT, Parts};
+pub use tell::{answer_of, code_of};

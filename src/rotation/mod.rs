@@ -14,9 +14,12 @@ mod restart;
 pub use backoff::Backoff;
 pub use event::{Answer, Effect, Event, IllegalEvent};
 pub use lockout::{Lockout, LoginLedger};
-pub use next::next;
+pub use next::{next, postpone};
 pub use phase::{Ask, Phase, PhaseName, Staged, Tries, Why};
 pub use restart::on_restart;
 pub use rules::Rules;
 
 mod rules;
+
+#[cfg(test)]
+mod tests;

@@ -126,6 +126,20 @@ pub fn next(phase: &Phase, event: Event, now: Timestamp, rules: &Rules) -> Resul
     }
 }
 
+/// The phase to store when the effect that came with it is not run now, because a limit, the lock-out budget or the
+/// admin credential's own rotation holds it back. [`Event::Wake`] brings the effect again.
+pub fn postpone(phase: Phase) -> Phase {
+    match phase {
+        // The target was not asked after all.
+        Phase::Staged(staged) if staged.ask == Ask::Asked => Phase::Staged(Staged { ask: Ask::Ready, ..staged }),
+        Phase::Resting { .. }
+        | Phase::Staged(_)
+        | Phase::Applied { .. }
+        | Phase::Retiring { .. }
+        | Phase::Halted { .. } => phase,
+    }
+}
+
 fn on_staged(mut staged: Staged, event: Event, now: Timestamp, rules: &Rules) -> Result<Move, Event> {
     match event {
         Event::Answered { step: Step::Apply, version, answer }

@@ -1,1 +1,7 @@
-//! The sockets: hand-out, control and systemd, and who is on the other end of them.
+//! The sockets: hand-out and systemd's, the server that control shares, and who is on the other end of them.
+
+pub mod handout;
+pub mod peer;
+mod proc;
+pub mod server;
+pub mod systemd;

@@ -31,6 +31,9 @@ pub struct Record {
     pub began: Option<Timestamp>,
     /// The last thing a worker answered that was not yes, in its words without secrets.
     pub trouble: Option<Trouble>,
+    /// The schedule that `next_due` was computed by, in words: when the configuration says another, it is computed anew.
+    #[serde(default)]
+    pub schedule: String,
 }
 
 impl Record {
@@ -47,6 +50,7 @@ impl Record {
             last: None,
             began: None,
             trouble: None,
+            schedule: String::new(),
         }
     }
 

@@ -1,0 +1,39 @@
+//! `rotator`: hands over to the multi-call binary, which knows the kinds and their exam. This process links no client
+//! of any target (I6), so it can't answer itself.
+
+use std::env;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::cli::args::Rotator;
+use crate::cli::error::CliError;
+use crate::cli::exit::Exit;
+
+/// Where packages put the multi-call binary.
+const ROTATOR: &str = "/usr/lib/keywheel/keywheel-rotator";
+
+/// Becomes `keywheel-rotator list`, `describe KIND` or `test PATH [ARGS..]`.
+///
+/// # Errors
+/// [`CliError::Rotator`] when it can't be run; there is no return otherwise.
+pub(super) fn run(command: Rotator) -> Result<Exit, CliError> {
+    let (binary, words) = match command {
+        Rotator::List(binary) => (binary, vec!["list".into()]),
+        Rotator::Describe { binary, kind } => (binary, vec!["describe".into(), kind.into()]),
+        Rotator::Test { binary, path, args } => {
+            let mut words = vec!["test".into(), path.into_os_string()];
+            words.extend(args);
+            (binary, words)
+        }
+    };
+    let path = binary.rotator.unwrap_or_else(find);
+    let source = Command::new(&path).args(words).exec();
+    Err(CliError::Rotator { path, source })
+}
+
+/// The binary beside this one, as in a build folder, else the packaged one.
+fn find() -> PathBuf {
+    let beside = env::current_exe().ok().map(|own| own.with_file_name("keywheel-rotator"));
+    beside.filter(|path| path.is_file()).unwrap_or_else(|| ROTATOR.into())
+}

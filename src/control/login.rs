@@ -1,0 +1,238 @@
+//! Logins outside a rotation: verify, import and adopt, rehearsal, discovery. They change nothing at a target and are
+//! counted against the lock-out budget like any other (I5).
+
+use std::sync::Arc;
+
+use keywheel_protocol::{By, Fields, Login, Reply, Request, Secret, Step, Yes};
+
+use super::{Control, plain, unknown};
+use crate::api::{ApiError, Discovered, ErrorCode, SecretInput, Stored, Verified};
+use crate::config::{Credential, Target};
+use crate::engine::{Command, Message, answer_of, code_of};
+use crate::ids::{CredentialName, TargetName, Version};
+use crate::rotation::Phase;
+use crate::store::{Record, Source};
+use crate::worker::credential_settings;
+
+impl Control {
+    /// A fresh login with the current version.
+    pub(super) async fn verify(&self, name: &CredentialName) -> Result<Verified, ApiError> {
+        let credential = self.credential(name)?;
+        let record = self.record(name)?;
+        let version = record.phase.current().ok_or_else(|| no_version(name))?;
+        let fields = self.secret(&record, name)?;
+        let yes = self.log_in(&credential, fields).await?;
+        Ok(Verified { version, note: yes.note })
+    }
+
+    /// Proves a secret that an operator gave, then stores it as the current version.
+    pub(super) async fn store_secret(&self, input: SecretInput, source: Source) -> Result<Stored, ApiError> {
+        let credential = self.credential(&input.name)?;
+        let record = self.record(&input.name)?;
+        match (&record.phase, source) {
+            (Phase::Resting { current: Some(_) }, Source::Imported) => {
+                return Err(ApiError {
+                    code: ErrorCode::Conflict,
+                    message: format!("{} has a version already", input.name),
+                    remedy: Some(format!(
+                        "if the password was changed by hand, `keywheel adopt {}` takes the new one",
+                        input.name
+                    )),
+                });
+            }
+            (Phase::Resting { .. } | Phase::Halted { .. }, _) => {}
+            (Phase::Staged(_) | Phase::Applied { .. } | Phase::Retiring { .. }, _) => {
+                return Err(ApiError {
+                    code: ErrorCode::Conflict,
+                    message: format!("a rotation of {} is in flight ({})", input.name, record.phase.name()),
+                    remedy: Some(format!("`keywheel status {}` shows how it stands", input.name)),
+                });
+            }
+        }
+        let name = input.name.clone();
+        let fields = given(&credential, input)?;
+        let proof = fields.duplicate();
+        self.log_in(&credential, proof).await?;
+        let version = self.engine.ask(|reply| Command::Adopt { name, fields, source, reply }).await?;
+        Ok(Stored { version })
+    }
+
+    /// Imports the first secret of a credential from where the configuration says.
+    ///
+    /// # Errors
+    /// As `keywheel import`.
+    pub async fn import_first(&self, name: &CredentialName, secret: Secret) -> Result<Version, ApiError> {
+        let credential = self.credential(name)?;
+        let fields = match credential.accounts.first() {
+            Some(account) => Fields::login(account, secret),
+            None => {
+                let mut fields = Fields::new();
+                fields.insert("password", secret);
+                fields
+            }
+        };
+        self.note_first(name)?;
+        self.log_in(&credential, fields.duplicate()).await?;
+        let (name, source) = (name.clone(), Source::Imported);
+        self.engine.ask(|reply| Command::Adopt { name, fields, source, reply }).await
+    }
+
+    /// Everything that can be checked of a rotation without changing anything: what would happen, and what stands in
+    /// the way.
+    pub(super) async fn rehearse(&self, credential: &Arc<Credential>) -> (Vec<String>, Option<ApiError>) {
+        let mut plan = Vec::new();
+        let error = self.rehearse_into(credential, &mut plan).await.err();
+        (plan, error)
+    }
+
+    async fn rehearse_into(&self, credential: &Arc<Credential>, plan: &mut Vec<String>) -> Result<(), ApiError> {
+        let name = &credential.name;
+        let record = self.record(name)?;
+        if !matches!(record.phase, Phase::Resting { .. }) {
+            return Err(plain(ErrorCode::Conflict, &format!("{name} is {}, not at rest", record.phase.name())));
+        }
+        if credential.rules.prove_current || credential.change_by == By::Account {
+            if let Some(current) = record.phase.current() {
+                self.log_in(credential, self.secret(&record, name)?).await?;
+                plan.push(format!("version {current} logs in"));
+            } else if credential.change_by == By::Account {
+                return Err(no_version(name));
+            }
+        }
+        let who = match (credential.change_by, &credential.target.admin) {
+            (By::Admin, Some(admin)) => {
+                let configured = self.credential(admin)?;
+                let record = self.record(admin)?;
+                self.log_in(&configured, self.secret(&record, admin)?).await?;
+                plan.push(format!("the admin credential {admin} logs in"));
+                admin.to_string()
+            }
+            (By::Admin, None) | (By::Account, _) => "the account itself".to_owned(),
+        };
+        plan.push(format!("a new value of {:.0} bits would be stored", credential.policy.entropy_bits()));
+        let target = &credential.target.name;
+        plan.push(format!("{who} would set it at {target}, and a fresh login would prove it"));
+        if credential.rules.overlaps {
+            plan.push(format!("the version before would stay valid for {} s", credential.rules.grace.as_secs()));
+        } else {
+            plan.push("the version before ends as the new one is set".to_owned());
+        }
+        Ok(())
+    }
+
+    /// The accounts of a target, and who manages them here.
+    pub(super) async fn discover(&self, name: &TargetName) -> Result<Discovered, ApiError> {
+        let config = self.config();
+        let target = config.targets.get(name).ok_or_else(|| ApiError {
+            code: ErrorCode::NotFound,
+            message: format!("there is no target {name}"),
+            remedy: Some("`keywheel list` shows the targets".to_owned()),
+        })?;
+        let login = match &target.admin {
+            Some(admin) => {
+                let fields = self.secret(&self.record(admin)?, admin)?;
+                Some(Login { by: By::Admin, fields })
+            }
+            None => None,
+        };
+        let request = Request {
+            step: Step::Discover,
+            target: target.settings.clone(),
+            credential: serde_json::Map::new(),
+            token: None,
+            subject: None,
+            login,
+            deadline_ms: deadline(target),
+        };
+        let yes = told(self.workers.step(target, request).await)?;
+        let manager = |account: &str| {
+            let mut managed = config.credentials.values().filter(|credential| credential.target.name == *name);
+            managed.find(|c| c.accounts.iter().any(|own| own == account)).map(|c| c.name.clone())
+        };
+        let accounts = yes.accounts.unwrap_or_default();
+        Ok(Discovered {
+            accounts: accounts
+                .into_iter()
+                .map(|account| {
+                    let manager = manager(&account.name);
+                    (account, manager)
+                })
+                .collect(),
+        })
+    }
+
+    /// A login that changes nothing, counted against the lock-out budget.
+    async fn log_in(&self, credential: &Arc<Credential>, fields: Fields) -> Result<Yes, ApiError> {
+        let name = credential.name.clone();
+        self.engine.ask(|reply| Command::RiskLogin { name, reply }).await?;
+        let request = Request {
+            step: Step::Verify,
+            target: credential.target.settings.clone(),
+            credential: credential_settings(&credential.settings, &credential.accounts),
+            token: None,
+            subject: Some(fields),
+            login: None,
+            deadline_ms: deadline(&credential.target),
+        };
+        let reply = self.workers.step(&credential.target, request).await;
+        let (name, answer) = (credential.name.clone(), answer_of(&reply));
+        // If the engine has ended, the login stays counted, which is on the safe side.
+        let _ = self.engine.send(Message::Command(Command::LoginEnded { name, answer })).await;
+        told(reply)
+    }
+
+    fn secret(&self, record: &Record, name: &CredentialName) -> Result<Fields, ApiError> {
+        let current = record.phase.current().ok_or_else(|| no_version(name))?;
+        let secret = self.reader.secret(name, current).map_err(|error| plain(ErrorCode::Io, &error.to_string()))?;
+        secret.ok_or_else(|| unknown(name))
+    }
+}
+
+/// The fields that an operator's input makes for a credential.
+fn given(credential: &Credential, input: SecretInput) -> Result<Fields, ApiError> {
+    let mut fields = Fields::new();
+    for (field, value) in input.fields {
+        if value.is_empty() {
+            return Err(plain(ErrorCode::Usage, &format!("the field {field} is empty")));
+        }
+        fields.insert(&field, Secret::new(value));
+    }
+    let account = match (input.account, credential.accounts.as_slice()) {
+        (Some(account), accounts) if accounts.contains(&account) => Some(account),
+        (Some(account), accounts) => {
+            return Err(ApiError {
+                code: ErrorCode::Usage,
+                message: format!("{account} is not an account of {}", credential.name),
+                remedy: Some(format!("its accounts: {}", accounts.join(", "))),
+            });
+        }
+        (None, [first, ..]) => Some(first.clone()),
+        (None, []) => None,
+    };
+    if let (Some(account), None) = (account, fields.username()) {
+        fields.insert("username", Secret::new(account));
+    }
+    Ok(fields)
+}
+
+fn told(reply: Reply) -> Result<Yes, ApiError> {
+    let code = code_of(&reply);
+    match reply {
+        Reply::Yes(yes) => Ok(yes),
+        Reply::No { message, .. } => Err(plain(code, &format!("refused: {message}"))),
+        Reply::NotReached { message } => Err(plain(code, &format!("not reached: {message}"))),
+        Reply::InDoubt { message } => Err(plain(code, &format!("no clear answer: {message}"))),
+    }
+}
+
+fn no_version(name: &CredentialName) -> ApiError {
+    ApiError {
+        code: ErrorCode::Conflict,
+        message: format!("{name} has no version yet"),
+        remedy: Some(format!("`keywheel import {name}`")),
+    }
+}
+
+fn deadline(target: &Target) -> u64 {
+    u64::try_from(target.step_timeout.as_millis()).unwrap_or(u64::MAX)
+}

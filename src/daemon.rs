@@ -1,1 +1,0 @@
-//! Putting the parts together: what `keywheeld` does from start to stop.

@@ -1,0 +1,289 @@
+//! From the configuration to a serving daemon, and to its end.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use keywheel_protocol::Secret;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::LocalSet;
+
+use super::listeners::Listeners;
+use super::serve::{self, Desk};
+use super::{jobs, notify};
+use crate::audit::{AuditError, AuditLog, Entry, Head};
+use crate::config::{Config, Initial, KeySource};
+use crate::control::Control;
+use crate::engine::{Engine, EngineHandle, Message, NOTE_AUDIT, Parts};
+use crate::socket::handout::{Handout, Sources};
+use crate::socket::server::BindError;
+use crate::store::{self, MasterKey, Opened, Options, StoreError};
+use crate::time::Clock;
+use crate::worker::Workers;
+
+/// How long running steps may go on when the daemon is told to end. Those that don't end are looked into at the next
+/// start.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether they have ended.
+const DRAIN_LOOK: Duration = Duration::from_millis(50);
+
+/// Why the daemon can't serve.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartError {
+    /// No store.
+    #[error("{0}{}", .0.remedy().map(|remedy| format!("\n  help: {remedy}")).unwrap_or_default())]
+    Store(#[from] StoreError),
+    /// No sockets.
+    #[error("{0}")]
+    Bind(#[from] BindError),
+    /// No audit log.
+    #[error("{0}")]
+    Audit(#[from] AuditError),
+    /// No recurring jobs.
+    #[error("the recurring jobs can't be started: {0}")]
+    Jobs(#[from] tokio_cron_scheduler::JobSchedulerError),
+    /// The system refused something else.
+    #[error("{doing}: {source}")]
+    System {
+        /// What.
+        doing: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The configuration names a systemd credential, but systemd passed none.
+    #[error("[key] names the systemd credential {0:?}, but there is no $CREDENTIALS_DIRECTORY; start keywheeld by its unit, or use `file`")]
+    NoCredentials(String),
+}
+
+fn system(doing: &'static str) -> impl FnOnce(std::io::Error) -> StartError {
+    move |source| StartError::System { doing, source }
+}
+
+/// Serves until a signal ends it.
+pub(super) fn run(config: Config, config_file: PathBuf) -> Result<(), StartError> {
+    raise_descriptors();
+    let listeners = Listeners::open(&config.daemon.runtime_dir)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(system("the runtime can't be started"))?;
+    let local = LocalSet::new();
+    runtime.block_on(local.run_until(live(Arc::new(config), config_file, listeners)))
+}
+
+async fn live(config: Arc<Config>, config_file: PathBuf, listeners: Listeners) -> Result<(), StartError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(system("signals can't be received"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signals can't be received"))?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(system("signals can't be received"))?;
+    let handout = Handout::default();
+    serve::handout_thread(handout.clone(), listeners.handout, listeners.systemd, &config.limits)
+        .map_err(system("the hand-out thread can't be started"))?;
+    let (config_sender, config_receiver) = watch::channel(config.clone());
+    let (unseal, mut unsealed) = mpsc::channel(1);
+    let desk = Rc::new(Desk::new(config_receiver, unseal));
+    serve::control(desk.clone(), listeners.control);
+    let opened = match master_key(&config)? {
+        Some(key) => store::open(&options(&config), &key)?,
+        None => {
+            notify::ready("sealed: waits for `keywheel unseal`");
+            tracing::warn!("sealed: waits for `keywheel unseal`");
+            tokio::select! {
+                opened = passphrase(&config, &mut unsealed) => opened,
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+            }
+        }
+    };
+    let (control, engine_thread) = open_up(config, config_file, config_sender, opened, &handout)?;
+    let control = Rc::new(control);
+    desk.open(control.clone());
+    let engine = control.engine.clone();
+    let mut scheduler = jobs::start(&engine).await?;
+    tokio::task::spawn_local(notify::watchdog(engine.clone()));
+    tokio::task::spawn_local(take_initial(control.clone()));
+    notify::ready("serving");
+    tracing::info!(credentials = control.config.borrow().credentials.len(), "serving");
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                notify::reloading();
+                match control.reload().await {
+                    Ok(changes) => tracing::info!(changes = changes.join("; "), "reloaded"),
+                    Err(error) => tracing::error!("reload refused: {}", error.message),
+                }
+                take_initial(control.clone()).await;
+                notify::ready("serving");
+            }
+        }
+    }
+    notify::stopping();
+    tracing::info!("stopping");
+    // Its jobs only nudge; a failure to end them changes nothing.
+    let _ = scheduler.shutdown().await;
+    drain(&engine).await;
+    let _ = engine.send(Message::Stop).await;
+    let ended = tokio::task::spawn_blocking(move || engine_thread.join()).await;
+    if !matches!(ended, Ok(Ok(()))) {
+        tracing::error!("the engine did not end in good order");
+    }
+    Ok(())
+}
+
+/// Opens audit log and engine on an open store, and lets hand-out begin.
+fn open_up(
+    config: Arc<Config>,
+    config_file: PathBuf,
+    config_sender: watch::Sender<Arc<Config>>,
+    opened: Opened,
+    handout: &Handout,
+) -> Result<(Control, JoinHandle<()>), StartError> {
+    let clock = Clock;
+    for note in &opened.notes {
+        tracing::warn!("store: {note}");
+    }
+    let Opened { writer, reader, .. } = opened;
+    let head = reader.note(NOTE_AUDIT)?.and_then(|bytes| Head::from_bytes(&bytes));
+    let (audit, note) = AuditLog::open(&config.daemon.audit_file, head, clock)?;
+    if let Some(note) = note {
+        tracing::warn!("audit: {note}");
+    }
+    audit.append(&Entry::new("start").detail(env!("CARGO_PKG_VERSION")))?;
+    let audit = Arc::new(audit);
+    let workers = Workers::new(config.daemon.clone());
+    let (promotions, promoted) = watch::channel(0);
+    let config_receiver = config_sender.subscribe();
+    let parts = Parts {
+        writer,
+        reader: reader.clone(),
+        config: config_sender,
+        promotions,
+        audit: audit.clone(),
+        workers: workers.clone(),
+        runtime: tokio::runtime::Handle::current(),
+        clock,
+    };
+    let (engine, handle) = Engine::new(parts)?;
+    let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || engine.run());
+    let thread = thread.map_err(system("the engine's thread can't be started"))?;
+    handout.unseal(Sources {
+        config: config_receiver.clone(),
+        reader: reader.clone(),
+        audit: audit.clone(),
+        promotions: promoted,
+    });
+    let control = Control {
+        engine: handle,
+        reader,
+        config: config_receiver,
+        workers,
+        audit,
+        clock,
+        started: clock.now(),
+        config_file,
+        reload_error: Mutex::new(None),
+    };
+    Ok((control, thread))
+}
+
+fn options(config: &Config) -> Options {
+    Options { dir: config.daemon.state_dir.join("store"), free_floor_bytes: config.limits.free_floor_bytes }
+}
+
+/// The master key; none if it is a passphrase still to be typed.
+fn master_key(config: &Config) -> Result<Option<MasterKey>, StartError> {
+    match &config.key {
+        KeySource::File(path) => Ok(Some(store::key_from_file(path)?)),
+        KeySource::SystemdCredential(name) => {
+            let directory = std::env::var_os("CREDENTIALS_DIRECTORY");
+            let directory = directory.ok_or_else(|| StartError::NoCredentials(name.clone()))?;
+            Ok(Some(store::key_from_credential(directory.as_ref(), name)?))
+        }
+        KeySource::Passphrase => Ok(None),
+    }
+}
+
+/// Opens the store by the first passphrase that fits.
+async fn passphrase(config: &Config, unsealed: &mut mpsc::Receiver<serve::Attempt>) -> Opened {
+    loop {
+        let Some(attempt) = unsealed.recv().await else { std::future::pending().await };
+        let serve::Attempt { passphrase, outcome } = attempt;
+        let options = options(config);
+        let opened = tokio::task::spawn_blocking(move || store::open_with_passphrase(&options, &passphrase)).await;
+        match opened {
+            Ok(Ok(opened)) => {
+                // Whoever typed it may have gone.
+                let _ = outcome.send(Ok(()));
+                return opened;
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "unseal failed");
+                let _ = outcome.send(Err(error.to_string()));
+            }
+            Err(_) => {
+                let _ = outcome.send(Err("the store was not opened: a defect of keywheel".to_owned()));
+            }
+        }
+    }
+}
+
+/// Imports first secrets from where the configuration says, for credentials without a version.
+async fn take_initial(control: Rc<Control>) {
+    let config = control.config.borrow().clone();
+    for credential in config.credentials.values() {
+        let Some(initial) = &credential.initial else { continue };
+        let versionless =
+            matches!(control.reader.record(&credential.name), Ok(Some(record)) if record.phase.current().is_none());
+        if !versionless {
+            continue;
+        }
+        let path = match initial {
+            Initial::File(path) => path.clone(),
+            Initial::SystemdCredential(name) => match std::env::var_os("CREDENTIALS_DIRECTORY") {
+                Some(directory) => PathBuf::from(directory).join(name),
+                None => {
+                    tracing::error!(name = %credential.name, "its first secret is a systemd credential, but there is no $CREDENTIALS_DIRECTORY");
+                    continue;
+                }
+            },
+        };
+        let outcome = match store::read_secret_file(&path) {
+            Ok(secret) => control.import_first(&credential.name, secret).await.map_err(|error| error.message),
+            Err(error) => Err(error.to_string()),
+        };
+        match outcome {
+            Ok(version) => tracing::info!(name = %credential.name, %version, "first secret imported"),
+            Err(error) => tracing::error!(name = %credential.name, %error, "the first secret was not imported"),
+        }
+    }
+}
+
+/// Lets running steps end, for a while.
+async fn drain(engine: &EngineHandle) {
+    let _ = engine.send(Message::Drain).await;
+    let limit = tokio::time::Instant::now() + DRAIN;
+    while tokio::time::Instant::now() < limit && engine.ping().await.is_ok() && engine.info().in_flight > 0 {
+        tokio::time::sleep(DRAIN_LOOK).await;
+    }
+}
+
+/// Lifts the soft limit of descriptors to the hard one: each connection is two.
+fn raise_descriptors() {
+    let lifted = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| hard));
+    match lifted {
+        Ok(descriptors) => tracing::debug!(descriptors, "limit of open files"),
+        Err(error) => tracing::warn!(%error, "the limit of open files stays as it is"),
+    }
+}
+
+/// A passphrase as text that is wiped.
+impl From<crate::api::Unseal> for Secret {
+    fn from(unseal: crate::api::Unseal) -> Self {
+        Self::new(unseal.passphrase)
+    }
+}

@@ -1,0 +1,361 @@
+//! Carrying a record through one event. Pure: the machine's move, and everything the record notes of it.
+
+use keywheel_protocol::{By, Reason, Step};
+
+use crate::ids::Version;
+use crate::rotation::{
+    Answer, Effect, Event, IllegalEvent, Phase, Rules, Staged, next, on_restart, postpone,
+};
+use crate::schedule::Schedule;
+use crate::store::{Outcome, Record, Trouble};
+use crate::time::Timestamp;
+
+/// What a record's credential is configured to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan<'a> {
+    /// For the machine.
+    pub rules: &'a Rules,
+    /// For the next due time.
+    pub schedule: &'a Schedule,
+    /// Of the credential.
+    pub seed: u64,
+    /// Versions kept.
+    pub history: usize,
+}
+
+/// What came of an event.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Advanced {
+    /// To run once the record is stored.
+    pub effect: Option<Effect>,
+    /// To tell once the record is stored.
+    pub notices: Vec<Notice>,
+    /// Versions that have left the history; their secrets go with the same commit.
+    pub dropped: Vec<Version>,
+}
+
+/// Something people and logs should hear of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A rotation began with this candidate.
+    Began(Version),
+    /// Another candidate was made after a refusal by the target's policy.
+    Restaged(Version),
+    /// This version logged in and is current.
+    Promoted(Version),
+    /// The rotation waits until then.
+    Waiting(Timestamp),
+    /// The rotation is over without a new version; why.
+    Refused(String),
+    /// An operator must look; why.
+    Halted(crate::rotation::Why),
+    /// This version no longer opens the target.
+    Retired(Version),
+    /// The target would not retire this version, which may still open it.
+    RetireGivenUp(Version),
+    /// The lock-out budget holds logins back until then.
+    BudgetSpent(Timestamp),
+}
+
+/// Carries `record` through `event`.
+///
+/// # Errors
+/// [`IllegalEvent`]; the record is as it was.
+pub fn advance(record: &mut Record, event: Event, now: Timestamp, plan: Plan) -> Result<Advanced, IllegalEvent> {
+    let (phase, effect) = next(&record.phase, event.clone(), now, plan.rules)?;
+    if let Event::Answered { step, answer, .. } = event {
+        note_login(record, step, answer);
+    }
+    Ok(settle(record, &event, phase, effect, now, plan))
+}
+
+/// Carries `record` on after a restart, or after its step's answer could not be stored.
+pub fn resume(record: &mut Record, now: Timestamp, plan: Plan) -> Advanced {
+    let (phase, effect) = on_restart(&record.phase, now, plan.rules);
+    settle(record, &Event::Wake, phase, effect, now, plan)
+}
+
+/// Puts off the effect of a record whose step can't run now: it wakes at `until` and brings the effect again.
+pub fn hold(record: &mut Record, until: Timestamp) {
+    record.phase = postpone(std::mem::take(&mut record.phase));
+    record.wake_at = Some(until);
+}
+
+fn settle(
+    record: &mut Record,
+    event: &Event,
+    mut phase: Phase,
+    mut effect: Option<Effect>,
+    now: Timestamp,
+    plan: Plan,
+) -> Advanced {
+    let mut notices = Vec::new();
+    if risks_login(effect) {
+        match record.logins.admit(now, &plan.rules.lockout) {
+            Ok(()) => record.logins.spend(now, &plan.rules.lockout),
+            Err(until) => {
+                phase = postpone(phase);
+                effect = Some(Effect::WaitUntil(until));
+                notices.push(Notice::BudgetSpent(until));
+            }
+        }
+    }
+    let before = std::mem::replace(&mut record.phase, phase);
+    note_versions(record, &before, now);
+    note_end(record, &before, event, now, plan, &mut notices);
+    record.wake_at = match effect {
+        Some(Effect::WaitUntil(until)) => Some(until),
+        Some(Effect::Verify(_) | Effect::Apply { .. } | Effect::Retire(_) | Effect::Stage) => None,
+        None if matches!(record.phase, Phase::Resting { .. }) => record.next_due,
+        None => None,
+    };
+    if let (Some(Effect::WaitUntil(until)), Phase::Staged(_) | Phase::Applied { .. }) = (effect, &record.phase) {
+        if !notices.iter().any(|notice| matches!(notice, Notice::BudgetSpent(_))) {
+            notices.push(Notice::Waiting(until));
+        }
+    }
+    let dropped = prune(record, plan.history);
+    Advanced { effect, notices, dropped }
+}
+
+/// Whether an effect logs in as the account, so that a refusal counts against its lock-out.
+fn risks_login(effect: Option<Effect>) -> bool {
+    matches!(effect, Some(Effect::Verify(_) | Effect::Apply { by: By::Account, .. }))
+}
+
+/// What an answer says of the login that was counted before the step began.
+fn note_login(record: &mut Record, step: Step, answer: Answer) {
+    let counted = match step {
+        Step::Verify => true,
+        Step::Apply => matches!(&record.phase, Phase::Staged(Staged { by: By::Account, .. })),
+        Step::Describe | Step::Retire | Step::Discover => false,
+    };
+    if !counted {
+        return;
+    }
+    match answer {
+        // For a change these are refusals of the value or the change: the login itself had passed.
+        Answer::Yes | Answer::No(Reason::Policy | Reason::Privilege | Reason::TooSoon, _) => record.logins.clear(),
+        Answer::NotReached | Answer::No(Reason::Unsupported, _) => record.logins.refund(),
+        Answer::InDoubt | Answer::No(Reason::Credential | Reason::Locked | Reason::Missing, _) => {}
+    }
+}
+
+fn note_versions(record: &mut Record, before: &Phase, now: Timestamp) {
+    let live = record.phase.live();
+    let current = record.phase.current();
+    for info in &mut record.versions {
+        if Some(info.version) == current && info.proved.is_none() {
+            info.proved = Some(now);
+        }
+        if !live.contains(&info.version) && info.proved.is_some() && info.retired.is_none() {
+            info.retired = Some(now);
+        }
+    }
+    if current != before.current() {
+        record.trouble = None;
+    }
+}
+
+fn note_end(
+    record: &mut Record,
+    before: &Phase,
+    event: &Event,
+    now: Timestamp,
+    plan: Plan,
+    notices: &mut Vec<Notice>,
+) {
+    match event {
+        Event::Begin { candidate, .. } => {
+            record.began = Some(now);
+            notices.push(Notice::Began(*candidate));
+        }
+        Event::Reconcile { .. } => {
+            record.began = record.began.or(Some(now));
+            notices.extend(newest(&record.phase).map(Notice::Began));
+        }
+        Event::Resume { .. } => record.began = Some(now),
+        Event::Stricter { candidate } => notices.push(Notice::Restaged(*candidate)),
+        Event::Answered { .. } | Event::Wake | Event::RetireNow | Event::Adopted { .. } => {}
+    }
+    let moved = record.phase.current() != before.current();
+    if let (true, Some(version)) = (moved, record.phase.current()) {
+        notices.push(Notice::Promoted(version));
+    }
+    if let (Phase::Retiring { previous, .. }, Phase::Resting { .. }) = (before, &record.phase) {
+        let done = matches!(event, Event::Answered { answer: Answer::Yes | Answer::No(Reason::Missing, _), .. });
+        notices.push(if done { Notice::Retired(*previous) } else { Notice::RetireGivenUp(*previous) });
+    }
+    let was_in_flight = matches!(before, Phase::Staged(_) | Phase::Applied { .. });
+    let error = match &record.phase {
+        Phase::Halted { why, .. } if !matches!(before, Phase::Halted { .. }) => {
+            notices.push(Notice::Halted(*why));
+            Some(why.message().to_owned())
+        }
+        Phase::Resting { .. } if was_in_flight && !moved => {
+            let why = record.trouble.as_ref().map_or("the target refused the change", |t| t.message.as_str());
+            notices.push(Notice::Refused(why.to_owned()));
+            Some(why.to_owned())
+        }
+        Phase::Resting { .. } | Phase::Retiring { .. } | Phase::Halted { .. } if was_in_flight || moved => None,
+        Phase::Resting { .. }
+        | Phase::Staged(_)
+        | Phase::Applied { .. }
+        | Phase::Retiring { .. }
+        | Phase::Halted { .. } => return,
+    };
+    if !matches!(record.phase, Phase::Halted { .. }) {
+        // Only when it has come to rest, and never by a restart: a due time always lies after a proof or a refusal.
+        record.next_due = plan.schedule.next_due(now, plan.seed);
+    }
+    let began = record.began.take().unwrap_or(now);
+    let version = if moved { record.phase.current() } else { None };
+    record.last = Some(Outcome { began, ended: now, version, error });
+}
+
+fn newest(phase: &Phase) -> Option<Version> {
+    match phase {
+        Phase::Staged(staged) => Some(staged.newest()),
+        Phase::Resting { .. } | Phase::Applied { .. } | Phase::Retiring { .. } | Phase::Halted { .. } => None,
+    }
+}
+
+/// Drops the oldest versions beyond `history`, never a live one (I1).
+fn prune(record: &mut Record, history: usize) -> Vec<Version> {
+    let live = record.phase.live();
+    let excess = record.versions.len().saturating_sub(history.max(1));
+    let dropped: Vec<Version> = record
+        .versions
+        .iter()
+        .map(|info| info.version)
+        .filter(|version| !live.contains(version))
+        .take(excess)
+        .collect();
+    record.versions.retain(|info| !dropped.contains(&info.version));
+    dropped
+}
+
+/// Notes a worker's words for `keywheel show`.
+pub fn note_trouble(record: &mut Record, trouble: Option<Trouble>) {
+    if trouble.is_some() {
+        record.trouble = trouble;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::ids::Token;
+    use crate::rotation::Lockout;
+    use crate::store::{Source, VersionInfo};
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_seconds(seconds)
+    }
+
+    fn plan<'a>(rules: &'a Rules, schedule: &'a Schedule) -> Plan<'a> {
+        Plan { rules, schedule, seed: 1, history: 3 }
+    }
+
+    fn record(current: u32) -> Record {
+        let mut record = Record::new("app/db".parse().expect("a name"));
+        for version in 1..=current {
+            add(&mut record, version);
+        }
+        record.phase = Phase::Resting { current: Some(Version(current)) };
+        record
+    }
+
+    fn add(record: &mut Record, version: u32) {
+        record.versions.push(VersionInfo {
+            version: Version(version),
+            created: at(0),
+            account: None,
+            source: Source::Rotated,
+            proved: None,
+            retired: None,
+        });
+    }
+
+    fn begin(version: u32) -> Event {
+        Event::Begin { candidate: Version(version), token: Token::from_random([1; 16]), by: By::Account }
+    }
+
+    fn answered(step: Step, version: u32, answer: Answer) -> Event {
+        Event::Answered { step, version: Version(version), answer }
+    }
+
+    #[test]
+    fn a_rotation_leaves_its_story_in_the_record() {
+        let (rules, schedule) = (Rules::replacing(), Schedule::manual());
+        let mut record = record(1);
+        add(&mut record, 2);
+        for (event, seconds) in [
+            (begin(2), 100),
+            (answered(Step::Verify, 1, Answer::Yes), 101),
+            (answered(Step::Apply, 2, Answer::Yes), 102),
+        ] {
+            let advanced = advance(&mut record, event, at(seconds), plan(&rules, &schedule)).expect("legal");
+            assert!(advanced.effect.is_some());
+            assert_eq!(record.wake_at, None, "a step runs");
+        }
+        let last = answered(Step::Verify, 2, Answer::Yes);
+        let advanced = advance(&mut record, last, at(103), plan(&rules, &schedule)).expect("legal");
+        assert_eq!(advanced.notices, [Notice::Promoted(Version(2))]);
+        let outcome = record.last.clone().expect("it ended");
+        assert_eq!((outcome.began, outcome.ended, outcome.version), (at(100), at(103), Some(Version(2))));
+        assert_eq!(record.version(Version(2)).expect("kept").proved, Some(at(103)));
+        assert_eq!(record.logins.spent(), 0, "each login succeeded");
+    }
+
+    #[test]
+    fn i1_pruning_never_takes_a_live_version() {
+        let (rules, schedule) = (Rules::replacing(), Schedule::manual());
+        let mut record = record(5);
+        add(&mut record, 6);
+        let advanced = advance(&mut record, begin(6), at(1), plan(&rules, &schedule)).expect("legal");
+        assert_eq!(advanced.dropped, [Version(1), Version(2), Version(3)]);
+        for live in record.phase.live() {
+            assert!(record.version(live).is_some());
+        }
+    }
+
+    #[test]
+    fn i5_a_spent_budget_puts_the_login_off_and_a_restart_does_not_renew_it() {
+        let lockout = Lockout { failures: 3, window: Duration::from_secs(600) };
+        let rules = Rules { lockout, ..Rules::replacing() };
+        let schedule = Schedule::manual();
+        let mut record = record(1);
+        add(&mut record, 2);
+        let first = advance(&mut record, begin(2), at(0), plan(&rules, &schedule)).expect("legal");
+        assert_eq!(first.effect, Some(Effect::Verify(Version(1))));
+        for second in 1..50 {
+            let advanced = resume(&mut record, at(second), plan(&rules, &schedule));
+            assert_eq!(advanced.effect, Some(Effect::WaitUntil(at(600))), "one login was risked and not yet answered");
+        }
+        let woken = advance(&mut record, Event::Wake, at(600), plan(&rules, &schedule)).expect("legal");
+        assert_eq!(woken.effect, Some(Effect::Verify(Version(1))));
+    }
+
+    #[test]
+    fn a_rotation_that_is_refused_for_good_ends_with_the_targets_words() {
+        let rules = Rules { prove_current: false, ..Rules::replacing() };
+        let schedule = Schedule::manual();
+        let mut record = record(1);
+        add(&mut record, 2);
+        advance(&mut record, begin(2), at(0), plan(&rules, &schedule)).expect("legal");
+        let words = Trouble {
+            at: at(1),
+            answer: crate::store::TroubleKind::No(Reason::Privilege),
+            message: "permission denied to alter role".into(),
+        };
+        note_trouble(&mut record, Some(words));
+        let refused = answered(Step::Apply, 2, Answer::No(Reason::Privilege, None));
+        let advanced = advance(&mut record, refused, at(1), plan(&rules, &schedule)).expect("legal");
+        assert_eq!(advanced.notices, [Notice::Refused("permission denied to alter role".into())]);
+        assert_eq!(record.phase, Phase::Resting { current: Some(Version(1)) });
+        assert_eq!(record.last.expect("ended").error.as_deref(), Some("permission denied to alter role"));
+    }
+}

@@ -1,0 +1,317 @@
+//! Beginning rotations, and running their effects.
+
+use std::sync::Arc;
+
+use keywheel_protocol::{By, Fields, Login, Origin, Reply, Request, Secret, Step, Strategy};
+
+use super::admission::{Admit, Held};
+use super::advance::{Advanced, advance};
+use super::message::Message;
+use super::run::Engine;
+use super::tell;
+use super::turn::Turn;
+use crate::api::{ApiError, ErrorCode};
+use crate::config::Credential;
+use crate::failpoint;
+use crate::generate::Policy;
+use crate::ids::{CredentialName, Token, Version};
+use crate::rotation::{Effect, Event, IllegalEvent, Phase};
+use crate::store::{Record, Source, VersionInfo};
+use crate::time::Timestamp;
+use crate::worker::credential_settings;
+
+impl Engine {
+    /// Begins a rotation: makes the candidate and stages it.
+    ///
+    /// # Errors
+    /// Why it can't begin, with the remedy; nothing has changed then.
+    pub(super) fn begin(
+        &mut self,
+        turn: &mut Turn,
+        credential: &Arc<Credential>,
+        mut record: Record,
+    ) -> Result<(), ApiError> {
+        self.fit(turn, credential, &record)?;
+        let token = Token::from_random(random()?);
+        let candidate = add_version(&mut record, credential, Source::Rotated, turn.now);
+        let secret = make(credential, &credential.policy, &record, candidate)?;
+        let event = Event::Begin { candidate, token, by: credential.change_by };
+        let advanced = advance(&mut record, event, turn.now, self.plan(credential)).map_err(tell::wrong_phase)?;
+        if let Some(fields) = secret {
+            turn.put_secret(&credential.name, candidate, fields);
+        }
+        self.follow(turn, credential, record, advanced);
+        Ok(())
+    }
+
+    /// Whether a rotation could begin at all, limits aside.
+    pub(super) fn fit(&mut self, turn: &Turn, credential: &Credential, record: &Record) -> Result<(), ApiError> {
+        let name = &credential.name;
+        match (credential.change_by, &credential.target.admin) {
+            (By::Account, _) if record.phase.current().is_none() => Err(tell::error(
+                ErrorCode::Conflict,
+                format!("{name} has no version yet, and the account changes its own password"),
+                format!("give keywheel the password in force: `keywheel import {name}`"),
+            )),
+            (By::Admin, Some(admin)) => match self.known(turn, &admin.clone()) {
+                Some((_, record)) if record.phase.current().is_some() => Ok(()),
+                Some(_) | None => Err(tell::error(
+                    ErrorCode::Conflict,
+                    format!("the admin credential {admin} has no version yet"),
+                    format!("`keywheel import {admin}`"),
+                )),
+            },
+            (By::Account, _) | (By::Admin, None) => Ok(()),
+        }
+    }
+
+    /// Makes the candidate that follows a refusal by the target's policy.
+    pub(super) fn stricter(
+        &mut self,
+        turn: &mut Turn,
+        credential: &Arc<Credential>,
+        record: &mut Record,
+    ) -> Result<Advanced, ApiError> {
+        let refusals = match &record.phase {
+            Phase::Staged(staged) => staged.tries.refusals,
+            Phase::Resting { .. } | Phase::Applied { .. } | Phase::Retiring { .. } | Phase::Halted { .. } => 0,
+        };
+        let candidate = add_version(record, credential, Source::Rotated, turn.now);
+        let secret = make(credential, &credential.policy.stricter(refusals), record, candidate)?;
+        let advanced = advance(record, Event::Stricter { candidate }, turn.now, self.plan(credential))
+            .map_err(tell::wrong_phase)?;
+        if let Some(fields) = secret {
+            turn.put_secret(&credential.name, candidate, fields);
+        }
+        Ok(advanced)
+    }
+
+    /// Whether a step of this credential may run now.
+    pub(super) fn admit(&mut self, credential: &Credential, record: &Record, now: Timestamp) -> Result<(), Held> {
+        let resting = matches!(record.phase, Phase::Resting { .. });
+        if let Some(until) = self.breakers.held(&credential.target.name, now) {
+            return Err(Held::BreakerOpen(until));
+        }
+        let target = &credential.target;
+        let at_target = if self.breakers.is_on_trial(&target.name, now) { 1 } else { target.rotations };
+        if let Admit::Held(held) = self.running.admit(self.config.limits.rotations, &target.name, at_target) {
+            return Err(held);
+        }
+        if resting {
+            let members = credential.group.as_ref().and_then(|group| self.groups.get(group));
+            if let Some(busy) = members.and_then(|members| members.iter().find(|member| **member != credential.name)) {
+                return Err(Held::GroupBusy(busy.clone()));
+            }
+            if self.admins_in_use.values().any(|admin| *admin == credential.name) {
+                return Err(Held::AdminBusy(credential.name.clone()));
+            }
+        }
+        match login_of(credential, &record.phase) {
+            By::Admin => self.admit_admin(credential, now),
+            By::Account => Ok(()),
+        }
+    }
+
+    fn admit_admin(&mut self, credential: &Credential, now: Timestamp) -> Result<(), Held> {
+        let Some(admin) = &credential.target.admin else { return Ok(()) };
+        let busy = Held::AdminBusy(admin.clone());
+        if !self.admins_proved.contains(admin) && self.admins_in_use.values().any(|used| used == admin) {
+            return Err(busy);
+        }
+        let Some(configured) = self.config.credentials.get(admin) else { return Ok(()) };
+        match self.parts.reader.record(admin) {
+            Ok(Some(record)) if record.phase.is_switching() => Err(busy),
+            Ok(Some(record)) => record
+                .logins
+                .admit(now, &configured.rules.lockout)
+                .map_err(|until| Held::AdminBudget(admin.clone(), until)),
+            Ok(None) => Ok(()),
+            Err(error) => {
+                self.store_failed(&error);
+                Err(busy)
+            }
+        }
+    }
+
+    /// Notes what a stored effect will occupy, or that the credential occupies nothing any more.
+    pub(super) fn occupy(&mut self, credential: &Credential, phase: &Phase, effect: Option<Effect>) {
+        let name = &credential.name;
+        let by = match effect {
+            Some(Effect::Verify(_)) => By::Account,
+            Some(Effect::Apply { by, .. }) => by,
+            Some(Effect::Retire(_)) => login_of(credential, phase),
+            Some(Effect::WaitUntil(_) | Effect::Stage) | None => {
+                self.running.end(name);
+                self.admins_in_use.remove(name);
+                return;
+            }
+        };
+        self.running.begin(name.clone(), credential.target.name.clone());
+        match (by, &credential.target.admin) {
+            (By::Admin, Some(admin)) => {
+                self.admins_in_use.insert(name.clone(), admin.clone());
+            }
+            (By::Admin, None) | (By::Account, _) => {
+                self.admins_in_use.remove(name);
+            }
+        }
+    }
+
+    /// Runs an effect whose phase is stored.
+    pub(super) fn launch(&mut self, name: &CredentialName, effect: Effect) {
+        let (step, version) = match effect {
+            Effect::Verify(version) => (Step::Verify, version),
+            Effect::Apply { version, .. } => (Step::Apply, version),
+            Effect::Retire(version) => (Step::Retire, version),
+            Effect::WaitUntil(_) | Effect::Stage => return,
+        };
+        let Some(credential) = self.config.credentials.get(name).cloned() else { return };
+        let request = self.request(&credential, effect, step, version);
+        let workers = self.parts.workers.clone();
+        let handle = self.handle.clone();
+        let name = name.clone();
+        self.parts.runtime.spawn(async move {
+            failpoint::hit("engine.effect.before");
+            let reply = match request {
+                Ok(request) => workers.step(&credential.target, request).await,
+                Err(why) => Reply::not_reached(why),
+            };
+            failpoint::hit("engine.effect.after");
+            // The engine has ended: the step is taken up at the next start.
+            let _ = handle.send(Message::StepDone { name, step, version, reply }).await;
+        });
+    }
+
+    fn request(
+        &self,
+        credential: &Credential,
+        effect: Effect,
+        step: Step,
+        version: Version,
+    ) -> Result<Request, String> {
+        let reader = &self.parts.reader;
+        let read = |name: &CredentialName, version| reader.secret(name, version).map_err(|error| error.to_string());
+        let record = reader.record(&credential.name).map_err(|error| error.to_string())?;
+        let record = record.ok_or_else(|| format!("{} has no record in the store", credential.name))?;
+        let subject = read(&credential.name, version)?;
+        if subject.is_none() && credential.rules.origin == Origin::Ours {
+            return Err(format!("version {version} of {} is not in the store", credential.name));
+        }
+        let by = match effect {
+            Effect::Apply { by, .. } => Some(by),
+            Effect::Retire(_) => Some(login_of(credential, &record.phase)),
+            Effect::Verify(_) | Effect::WaitUntil(_) | Effect::Stage => None,
+        };
+        let login = match (by, &credential.target.admin) {
+            (Some(By::Admin), Some(admin)) => {
+                let record = reader.record(admin).map_err(|error| error.to_string())?;
+                let current = record.and_then(|record| record.phase.current());
+                let current = current.ok_or_else(|| format!("the admin credential {admin} has no version yet"))?;
+                read(admin, current)?.map(|fields| Login { by: By::Admin, fields })
+            }
+            (Some(_), _) => match record.phase.current() {
+                Some(current) => {
+                    read(&credential.name, current)?.map(|fields| Login { by: By::Account, fields })
+                }
+                None => None,
+            },
+            (None, _) => None,
+        };
+        let token = match &record.phase {
+            Phase::Staged(staged) => Some(staged.token.as_str().to_owned()),
+            Phase::Applied { token, .. } => Some(token.as_str().to_owned()),
+            Phase::Resting { .. } | Phase::Retiring { .. } | Phase::Halted { .. } => None,
+        };
+        Ok(Request {
+            step,
+            target: credential.target.settings.clone(),
+            credential: credential_settings(&credential.settings, &credential.accounts),
+            token,
+            subject,
+            login,
+            deadline_ms: u64::try_from(credential.target.step_timeout.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+}
+
+/// Whose login the next change of a credential in this phase takes.
+fn login_of(credential: &Credential, phase: &Phase) -> By {
+    match phase {
+        Phase::Staged(staged) => staged.by,
+        Phase::Applied { by, .. } => *by,
+        Phase::Resting { .. } | Phase::Retiring { .. } | Phase::Halted { .. } => credential.change_by,
+    }
+}
+
+/// Gives the record a version of the next number.
+pub(super) fn add_version(record: &mut Record, credential: &Credential, source: Source, now: Timestamp) -> Version {
+    let version = record.next_version;
+    record.next_version = Version(version.0 + 1);
+    let account = next_account(record, credential);
+    record.versions.push(VersionInfo { version, created: now, account, source, proved: None, retired: None });
+    version
+}
+
+/// The account that the next version opens: the other one of two in turn, or the only one. A further candidate of the
+/// same rotation is for the same account.
+fn next_account(record: &Record, credential: &Credential) -> Option<String> {
+    let first = credential.accounts.first()?;
+    if credential.strategy != Strategy::Alternate {
+        return Some(first.clone());
+    }
+    let current = record.phase.current().and_then(|current| record.version(current)?.account.clone());
+    let other = credential.accounts.iter().find(|account| current.as_ref() != Some(account));
+    Some(other.unwrap_or(first).clone())
+}
+
+/// The candidate's secret; none where the provider makes it.
+pub(super) fn make(
+    credential: &Credential,
+    policy: &Policy,
+    record: &Record,
+    candidate: Version,
+) -> Result<Option<Fields>, ApiError> {
+    if credential.rules.origin == Origin::Theirs {
+        return Ok(None);
+    }
+    let mut failed = false;
+    let mut draw = |bytes: &mut [u8]| failed |= getrandom::fill(bytes).is_err();
+    let password = policy.generate(&mut draw);
+    if failed {
+        return Err(no_randomness());
+    }
+    let account = record.version(candidate).and_then(|info| info.account.as_deref());
+    Ok(Some(with_account(account, password)))
+}
+
+/// The fields of a password for an account, or for a kind without accounts.
+fn with_account(account: Option<&str>, password: Secret) -> Fields {
+    match account {
+        Some(account) => Fields::login(account, password),
+        None => {
+            let mut fields = Fields::new();
+            fields.insert("password", password);
+            fields
+        }
+    }
+}
+
+pub(super) fn random<const N: usize>() -> Result<[u8; N], ApiError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|_| no_randomness())?;
+    Ok(bytes)
+}
+
+fn no_randomness() -> ApiError {
+    ApiError {
+        code: ErrorCode::Internal,
+        message: "the operating system gave no random bytes; nothing was changed".to_owned(),
+        remedy: None,
+    }
+}
+
+impl From<IllegalEvent> for ApiError {
+    fn from(illegal: IllegalEvent) -> Self {
+        tell::wrong_phase(illegal)
+    }
+}

@@ -1,0 +1,211 @@
+//! What operators have done.
+
+use std::sync::Arc;
+
+use keywheel_protocol::Fields;
+
+use super::advance::advance;
+use super::effects::{add_version, make, random};
+use super::message::Command;
+use super::run::Engine;
+use super::tell;
+use super::turn::Turn;
+use crate::api::{ApiError, ErrorCode};
+use crate::config::{Config, Credential};
+use crate::ids::{CredentialName, Token, Version};
+use crate::rotation::{Answer, Event, Phase};
+use crate::store::{Record, Source};
+use crate::time::Timestamp;
+
+/// Does `command` within `turn`; it is answered when the turn is committed, or at once when it can't be done.
+pub(super) fn command(engine: &mut Engine, turn: &mut Turn, command: Command) {
+    macro_rules! answer {
+        ($reply:expr, $outcome:expr) => {
+            match $outcome {
+                Ok(value) => turn.reply($reply, value),
+                // Whoever asked may have gone.
+                Err(error) => drop($reply.send(Err(error))),
+            }
+        };
+    }
+    match command {
+        Command::Rotate { name, retire_now, reply } => answer!(reply, engine.rotate(turn, &name, retire_now)),
+        Command::RiskLogin { name, reply } => answer!(reply, engine.risk_login(turn, &name)),
+        Command::LoginEnded { name, answer } => engine.login_ended(turn, &name, answer),
+        Command::Adopt { name, fields, source, reply } => answer!(reply, engine.adopt(turn, &name, fields, source)),
+        Command::Resume { name, reply } => answer!(reply, engine.resume_halted(turn, &name)),
+        Command::Reconcile { name, reply } => answer!(reply, engine.reconcile(turn, &name)),
+        Command::AcceptClock { reply } => answer!(reply, Ok(engine.accept_clock())),
+        Command::Reload { config, reply } => answer!(reply, engine.reload(turn, config)),
+    }
+}
+
+impl Engine {
+    fn wanted(&mut self, turn: &Turn, name: &CredentialName) -> Result<(Arc<Credential>, Record), ApiError> {
+        self.known(turn, name).ok_or_else(|| match &self.store_trouble {
+            Some(trouble) => tell::plain(ErrorCode::Io, trouble.clone()),
+            None => tell::unknown(name),
+        })
+    }
+
+    fn rotate(&mut self, turn: &mut Turn, name: &CredentialName, retire_now: bool) -> Result<Timestamp, ApiError> {
+        let (credential, mut record) = self.wanted(turn, name)?;
+        match &record.phase {
+            Phase::Resting { .. } => {}
+            Phase::Retiring { .. } if retire_now => {
+                if self.running.contains(name) {
+                    return Err(tell::busy(&record));
+                }
+                let advanced = advance(&mut record, Event::RetireNow, turn.now, self.plan(&credential))?;
+                self.follow(turn, &credential, record, advanced);
+                return Ok(turn.now);
+            }
+            Phase::Staged(_) | Phase::Applied { .. } | Phase::Retiring { .. } | Phase::Halted { .. } => {
+                return Err(tell::busy(&record));
+            }
+        }
+        if !self.parts.writer.has_room() {
+            return Err(tell::no_room());
+        }
+        match self.admit(&credential, &record, turn.now) {
+            Ok(()) => self.begin(turn, &credential, record)?,
+            Err(held) => {
+                self.fit(turn, &credential, &record)?;
+                tracing::info!(%name, %held, "queued");
+                // Due from now on: the sweep begins it when it may run, also after a restart.
+                record.next_due = Some(turn.now);
+                record.wake_at = Some(turn.now);
+                self.starved = true;
+                turn.put_record(record);
+            }
+        }
+        Ok(turn.now)
+    }
+
+    fn risk_login(&mut self, turn: &mut Turn, name: &CredentialName) -> Result<(), ApiError> {
+        let (credential, mut record) = self.wanted(turn, name)?;
+        let lockout = &credential.rules.lockout;
+        record.logins.admit(turn.now, lockout).map_err(|until| tell::budget_spent(name, until))?;
+        record.logins.spend(turn.now, lockout);
+        turn.put_record(record);
+        Ok(())
+    }
+
+    fn login_ended(&mut self, turn: &mut Turn, name: &CredentialName, answer: Answer) {
+        let Some((_, mut record)) = self.known(turn, name) else { return };
+        match answer {
+            Answer::Yes => record.logins.clear(),
+            Answer::NotReached => record.logins.refund(),
+            Answer::No(..) | Answer::InDoubt => return,
+        }
+        turn.put_record(record);
+    }
+
+    fn adopt(
+        &mut self,
+        turn: &mut Turn,
+        name: &CredentialName,
+        fields: Fields,
+        source: Source,
+    ) -> Result<Version, ApiError> {
+        let (credential, mut record) = self.wanted(turn, name)?;
+        let version = add_version(&mut record, &credential, source, turn.now);
+        if let (Some(info), Some(account)) = (record.versions.last_mut(), fields.username()) {
+            info.account = Some(account.to_owned());
+        }
+        let advanced = advance(&mut record, Event::Adopted { version }, turn.now, self.plan(&credential))
+            .map_err(|_| tell::busy_now(name))?;
+        record.logins.clear();
+        turn.put_secret(name, version, fields);
+        self.follow(turn, &credential, record, advanced);
+        Ok(version)
+    }
+
+    fn resume_halted(&mut self, turn: &mut Turn, name: &CredentialName) -> Result<String, ApiError> {
+        let (credential, mut record) = self.wanted(turn, name)?;
+        let event = Event::Resume { by: credential.change_by };
+        let advanced = advance(&mut record, event, turn.now, self.plan(&credential))?;
+        let message = match &record.phase {
+            Phase::Resting { .. } => {
+                record.next_due = credential.schedule.next_due(turn.now, credential.seed);
+                record.wake_at = record.next_due;
+                "at rest again; nothing was in doubt".to_owned()
+            }
+            Phase::Staged(_) | Phase::Applied { .. } | Phase::Retiring { .. } | Phase::Halted { .. } => {
+                "goes on: first it is looked which value is valid".to_owned()
+            }
+        };
+        self.follow(turn, &credential, record, advanced);
+        Ok(message)
+    }
+
+    fn reconcile(&mut self, turn: &mut Turn, name: &CredentialName) -> Result<String, ApiError> {
+        let (credential, mut record) = self.wanted(turn, name)?;
+        let Some(admin) = credential.target.admin.clone() else {
+            return Err(tell::error(
+                ErrorCode::Conflict,
+                format!("target {} has no admin credential", credential.target.name),
+                format!("set the password by hand and give it to `keywheel adopt {name}`"),
+            ));
+        };
+        if self.running.contains(name) {
+            return Err(tell::busy(&record));
+        }
+        match self.known(turn, &admin) {
+            Some((_, admin)) if admin.phase.current().is_some() => {}
+            Some(_) | None => return Err(tell::plain(ErrorCode::Conflict, format!("{admin} has no version yet"))),
+        }
+        let token = Token::from_random(random()?);
+        let candidate = add_version(&mut record, &credential, Source::Rotated, turn.now);
+        let secret = make(&credential, &credential.policy, &record, candidate)?;
+        let event = Event::Reconcile { candidate, token };
+        let advanced = advance(&mut record, event, turn.now, self.plan(&credential))?;
+        if record.phase.live().contains(&candidate) {
+            if let Some(fields) = secret {
+                turn.put_secret(name, candidate, fields);
+            }
+        } else {
+            record.versions.retain(|info| info.version != candidate);
+        }
+        self.follow(turn, &credential, record, advanced);
+        Ok(format!("{admin} sets a value that is in the store"))
+    }
+
+    fn accept_clock(&mut self) -> String {
+        let clock = self.parts.clock;
+        self.clock_guard.accept(clock.now(), clock.since_boot());
+        self.observe_clock();
+        format!("the clock is taken as it is: {}", clock.now())
+    }
+
+    fn reload(&mut self, turn: &mut Turn, config: Arc<Config>) -> Result<Vec<String>, ApiError> {
+        let in_flight = self.parts.reader.unsettled().map_err(|error| tell::store_error(&error))?;
+        for record in &in_flight {
+            let Some(old) = self.config.credentials.get(&record.name) else { continue };
+            let kept = config.credentials.get(&record.name);
+            if kept.is_none_or(|new| new.target.name != old.target.name || new.accounts != old.accounts) {
+                return Err(tell::error(
+                    ErrorCode::Conflict,
+                    format!("{} is in mid-rotation: it can't be removed or moved now", record.name),
+                    "wait until it is at rest (`keywheel status`), then reload again".to_owned(),
+                ));
+            }
+        }
+        let changes = crate::config::diff(&self.config, &config);
+        let before = std::mem::replace(&mut self.config, config.clone());
+        self.clock_guard.set_jump_max(config.limits.clock_jump_max);
+        if let Err(error) = self.take_config(false) {
+            self.config = before;
+            return Err(tell::store_error(&error));
+        }
+        self.groups.clear();
+        for record in in_flight {
+            let group = self.config.credentials.get(&record.name).and_then(|credential| credential.group.clone());
+            if let Some(group) = group {
+                self.groups.entry(group).or_default().insert(record.name);
+            }
+        }
+        self.parts.config.send_replace(config);
+        Ok(changes)
+    }
+}

@@ -1,0 +1,357 @@
+//! The loop itself.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use keywheel_protocol::{Reply, Step};
+use tokio::sync::{mpsc, watch};
+
+use super::admission::InFlight;
+use super::advance::{Advanced, Plan, advance, note_trouble};
+use super::breaker::Breakers;
+use super::message::{Command, EngineHandle, Info, Message, QUEUE_MAX};
+use super::tell::{self, answer_of, trouble_of};
+use super::turn::Turn;
+use crate::audit::AuditLog;
+use crate::config::{Config, Credential};
+use crate::failpoint;
+use crate::ids::{CredentialName, Version};
+use crate::rotation::{Answer, Effect, Event, Phase};
+use crate::schedule::{ClockGuard, ClockVerdict};
+use crate::store::{Reader, Record, StoreError, Writer};
+use crate::time::{Clock, Timestamp};
+use crate::worker::Workers;
+
+/// The note under which the greatest wall clock time seen is kept.
+pub(super) const NOTE_CLOCK: &str = "clock.greatest";
+
+/// The note under which the audit log's head is kept.
+pub const NOTE_AUDIT: &str = "audit.head";
+
+/// What the engine is made of.
+pub struct Parts {
+    /// The only writer there is.
+    pub writer: Writer,
+    /// Reads what was committed.
+    pub reader: Reader,
+    /// The configuration in force; the engine exchanges it on reload.
+    pub config: watch::Sender<Arc<Config>>,
+    /// Counts commits that changed a phase, for those who wait for a newer version.
+    pub promotions: watch::Sender<u64>,
+    /// Told of everything.
+    pub audit: Arc<AuditLog>,
+    /// Run the steps.
+    pub workers: Workers,
+    /// Where steps run as tasks.
+    pub runtime: tokio::runtime::Handle,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// The engine; it lives on a thread of its own.
+pub struct Engine {
+    pub(super) parts: Parts,
+    pub(super) config: Arc<Config>,
+    pub(super) handle: EngineHandle,
+    messages: mpsc::Receiver<Message>,
+    /// Steps running, with what they occupy.
+    pub(super) running: InFlight,
+    /// Admin credential by the credential whose running step logs in with it.
+    pub(super) admins_in_use: HashMap<CredentialName, CredentialName>,
+    /// Admin credentials that have worked since they last failed. Others are tried by one step at a time (I5).
+    pub(super) admins_proved: BTreeSet<CredentialName>,
+    /// The member of each group that is not at rest.
+    pub(super) groups: BTreeMap<String, BTreeSet<CredentialName>>,
+    pub(super) breakers: Breakers,
+    pub(super) clock_guard: ClockGuard,
+    pub(super) clock_held: Option<String>,
+    /// Credentials whose step is lost: the daemon was restarted, or an answer could not be stored.
+    pub(super) orphans: BTreeSet<CredentialName>,
+    /// Why nothing can be stored or audited now, if so.
+    pub(super) store_trouble: Option<String>,
+    audit_trouble: Option<String>,
+    /// Whether something was held back for want of a slot.
+    pub(super) starved: bool,
+    draining: bool,
+    stopping: bool,
+}
+
+impl Engine {
+    /// The engine on `parts`, and the handle to it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the notes of the last run can't be read.
+    pub fn new(parts: Parts) -> Result<(Self, EngineHandle), StoreError> {
+        let (sender, messages) = mpsc::channel(QUEUE_MAX);
+        let handle = EngineHandle { sender, info: Arc::new(Mutex::new(Info::default())) };
+        let config = parts.config.borrow().clone();
+        let greatest = parts.reader.note(NOTE_CLOCK)?.and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
+        let greatest = greatest.map(|bytes| Timestamp(i64::from_be_bytes(bytes)));
+        let clock_guard = ClockGuard::new(greatest, config.limits.clock_jump_max);
+        let engine = Self {
+            parts,
+            config,
+            handle: handle.clone(),
+            messages,
+            running: InFlight::default(),
+            admins_in_use: HashMap::new(),
+            admins_proved: BTreeSet::new(),
+            groups: BTreeMap::new(),
+            breakers: Breakers::default(),
+            clock_guard,
+            clock_held: None,
+            orphans: BTreeSet::new(),
+            store_trouble: None,
+            audit_trouble: None,
+            starved: false,
+            draining: false,
+            stopping: false,
+        };
+        Ok((engine, handle))
+    }
+
+    /// Takes up what the store holds, then runs until [`Message::Stop`].
+    pub fn run(mut self) {
+        self.observe_clock();
+        if let Err(error) = self.take_up() {
+            self.store_failed(&error);
+        }
+        let mut batch = Vec::new();
+        while !self.stopping {
+            batch.clear();
+            if self.messages.blocking_recv_many(&mut batch, QUEUE_MAX) == 0 {
+                break;
+            }
+            self.turn(std::mem::take(&mut batch));
+        }
+        self.keep_house();
+    }
+
+    fn turn(&mut self, messages: Vec<Message>) {
+        let mut turn = Turn::new(self.parts.clock.now());
+        let mut sweep = false;
+        let mut keep_house = false;
+        for message in messages {
+            match message {
+                Message::Sweep => sweep = true,
+                Message::Maintain => keep_house = true,
+                // Whoever asked may have gone.
+                Message::Ping(reply) => drop(reply.send(())),
+                Message::Drain => self.draining = true,
+                Message::Stop => self.stopping = true,
+                Message::StepDone { name, step, version, reply } => {
+                    self.step_done(&mut turn, &name, step, version, reply);
+                    sweep |= self.starved;
+                }
+                Message::Command(command) => {
+                    if matches!(command, Command::Reload { .. }) {
+                        // It walks the store, so the store has to hold what this turn has changed.
+                        let now = turn.now;
+                        self.commit(std::mem::replace(&mut turn, Turn::new(now)));
+                    }
+                    super::operator::command(self, &mut turn, command);
+                }
+            }
+        }
+        if sweep && !self.draining && !self.stopping {
+            self.sweep(&mut turn);
+        }
+        self.commit(turn);
+        if keep_house {
+            self.keep_house();
+        }
+        self.publish_info();
+    }
+
+    /// Stores a turn, then acts on it.
+    pub(super) fn commit(&mut self, turn: Turn) {
+        let closed = turn.close();
+        let phases_moved = !closed.touched.is_empty();
+        if !closed.batch.is_empty() {
+            failpoint::hit("engine.commit.before");
+            if let Err(error) = self.parts.writer.commit(closed.batch) {
+                self.store_failed(&error);
+                // Their steps' answers are lost with the turn; they are looked at again from what is stored.
+                for (name, _) in &closed.effects {
+                    self.running.end(name);
+                    self.admins_in_use.remove(name);
+                }
+                self.orphans.extend(closed.touched);
+                closed.replies.send(&Err(tell::store_error(&error)));
+                return;
+            }
+            failpoint::hit("engine.commit.after");
+            self.store_trouble = None;
+        }
+        for (name, notice) in &closed.notices {
+            if let Err(error) = tell::notice(&self.parts.audit, name, notice) {
+                tracing::error!(%name, %error, "the audit log can't be written; scheduled rotations are held");
+                self.audit_trouble = Some(error.to_string());
+            } else {
+                self.audit_trouble = None;
+            }
+        }
+        for (name, effect) in closed.effects {
+            if self.draining {
+                // Stored, and taken up at the next start.
+                self.running.end(&name);
+                self.admins_in_use.remove(&name);
+            } else {
+                self.launch(&name, effect);
+            }
+        }
+        if phases_moved {
+            self.parts.promotions.send_modify(|count| *count += 1);
+        }
+        closed.replies.send(&Ok(()));
+    }
+
+    fn step_done(&mut self, turn: &mut Turn, name: &CredentialName, step: Step, version: Version, reply: Reply) {
+        let answer = answer_of(&reply);
+        self.step_ended(turn, name, step, answer);
+        let Some((credential, mut record)) = self.known(turn, name) else { return };
+        note_trouble(&mut record, trouble_of(&reply, turn.now));
+        if let Reply::Yes(yes) = reply {
+            if let Some(minted) = yes.fields {
+                turn.put_secret(name, version, minted);
+            }
+        }
+        let event = Event::Answered { step, version, answer };
+        match advance(&mut record, event, turn.now, self.plan(&credential)) {
+            Ok(advanced) => self.follow(turn, &credential, record, advanced),
+            Err(illegal) => tracing::warn!(%name, %illegal, "an answer came too late and was dropped"),
+        }
+    }
+
+    /// Frees what a step occupied, and learns from its answer about its target and its admin credential.
+    fn step_ended(&mut self, turn: &mut Turn, name: &CredentialName, step: Step, answer: Answer) {
+        let Some(target) = self.running.end(name) else { return };
+        self.breakers.note(&target, answer, turn.now);
+        let Some(admin) = self.admins_in_use.remove(name) else { return };
+        match answer {
+            Answer::No(keywheel_protocol::Reason::Credential, _) if step != Step::Verify => {
+                self.admins_proved.remove(&admin);
+                if let Some((credential, mut record)) = self.known(turn, &admin) {
+                    record.logins.spend(turn.now, &credential.rules.lockout);
+                    turn.put_record(record);
+                }
+            }
+            Answer::Yes => {
+                self.admins_proved.insert(admin);
+            }
+            Answer::No(..) | Answer::NotReached | Answer::InDoubt => {}
+        }
+    }
+
+    /// Puts what came of an event into the turn; makes the stricter candidate if that is what came of it.
+    pub(super) fn follow(
+        &mut self,
+        turn: &mut Turn,
+        credential: &Arc<Credential>,
+        mut record: Record,
+        mut advanced: Advanced,
+    ) {
+        let name = credential.name.clone();
+        if advanced.effect == Some(Effect::Stage) {
+            turn.notices.extend(advanced.notices.drain(..).map(|notice| (name.clone(), notice)));
+            match self.stricter(turn, credential, &mut record) {
+                Ok(next) => advanced = next,
+                Err(error) => {
+                    tracing::error!(%name, %error, "no stricter candidate could be made");
+                    self.orphans.insert(name.clone());
+                }
+            }
+        }
+        if let Some(group) = &credential.group {
+            let at_rest = matches!(record.phase, Phase::Resting { .. });
+            let members = self.groups.entry(group.clone()).or_default();
+            if at_rest {
+                members.remove(&name);
+            } else {
+                members.insert(name.clone());
+            }
+        }
+        self.occupy(credential, &record.phase, advanced.effect);
+        turn.drop_secrets(&name, &advanced.dropped);
+        turn.put_record(record);
+        turn.notices.extend(advanced.notices.into_iter().map(|notice| (name.clone(), notice)));
+        turn.effects.extend(advanced.effect.map(|effect| (name, effect)));
+    }
+
+    /// The configuration and the record of a name, if it has both.
+    pub(super) fn known(&mut self, turn: &Turn, name: &CredentialName) -> Option<(Arc<Credential>, Record)> {
+        let credential = self.config.credentials.get(name)?.clone();
+        match turn.record(&self.parts.reader, name) {
+            Ok(Some(record)) => Some((credential, record)),
+            Ok(None) => None,
+            Err(error) => {
+                self.store_failed(&error);
+                None
+            }
+        }
+    }
+
+    pub(super) fn plan<'a>(&self, credential: &'a Credential) -> Plan<'a> {
+        Plan {
+            rules: &credential.rules,
+            schedule: &credential.schedule,
+            seed: credential.seed,
+            history: self.config.limits.history,
+        }
+    }
+
+    pub(super) fn store_failed(&mut self, error: &StoreError) {
+        tracing::error!(%error, "the store can't be used; nothing new is rotated");
+        self.store_trouble = Some(error.to_string());
+    }
+
+    /// Looks at the clocks; says once when they are out of line and once when they are back.
+    pub(super) fn observe_clock(&mut self) {
+        let clock = self.parts.clock;
+        let held = match self.clock_guard.observe(clock.now(), clock.since_boot()) {
+            ClockVerdict::Steady => None,
+            ClockVerdict::Held(reason) => Some(reason.to_string()),
+        };
+        if held != self.clock_held {
+            match &held {
+                Some(reason) => tracing::error!("{reason}; scheduled rotations wait until it is back in line or `keywheel accept-clock`"),
+                None => tracing::info!("the clock is in line; scheduled rotations go on"),
+            }
+            self.clock_held = held;
+        }
+    }
+
+    /// Why scheduled rotations are held, if they are.
+    pub(super) fn held(&self) -> Vec<String> {
+        let mut held: Vec<String> = self.clock_held.iter().cloned().collect();
+        held.extend(self.store_trouble.iter().map(|why| format!("the store can't be written: {why}")));
+        held.extend(self.audit_trouble.iter().map(|why| format!("the audit log can't be written: {why}")));
+        if !self.parts.writer.has_room() {
+            held.push("the disk is nearly full: no rotation starts before there is space again".to_owned());
+        }
+        held
+    }
+
+    fn keep_house(&mut self) {
+        self.observe_clock();
+        let mut turn = Turn::new(self.parts.clock.now());
+        if let Some(greatest) = self.clock_guard.greatest_seen() {
+            turn.put_note(NOTE_CLOCK, greatest.0.to_be_bytes().to_vec());
+        }
+        match self.parts.audit.sync() {
+            Ok(head) => turn.put_note(NOTE_AUDIT, head.to_bytes()),
+            Err(error) => self.audit_trouble = Some(error.to_string()),
+        }
+        self.commit(turn);
+        if let Err(error) = self.parts.writer.maintain() {
+            self.store_failed(&error);
+        }
+    }
+
+    fn publish_info(&self) {
+        let now = self.parts.clock.now();
+        let info =
+            Info { in_flight: self.running.len(), held: self.held(), broken_targets: self.breakers.open(now) };
+        *self.handle.info.lock().unwrap_or_else(PoisonError::into_inner) = info;
+    }
+}

@@ -1,0 +1,207 @@
+//! What is due, and what a start finds.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::advance::{advance, hold, resume};
+use super::run::Engine;
+use super::turn::Turn;
+use crate::config::Credential;
+use crate::ids::CredentialName;
+use crate::rotation::{Event, Phase};
+use crate::store::{Record, StoreError};
+
+/// Records looked at in one sweep.
+const SWEEP_MAX: usize = 4096;
+
+/// Records changed in one commit while the store is taken up.
+const COMMIT_MAX: usize = 1000;
+
+/// Over how long those are spread that a full sweep could not admit, so that they don't hide the others.
+const OVERFLOW_SPREAD: Duration = Duration::from_secs(60);
+
+impl Engine {
+    /// Begins or continues whatever is due and may run.
+    pub(super) fn sweep(&mut self, turn: &mut Turn) {
+        self.observe_clock();
+        self.starved = false;
+        for name in std::mem::take(&mut self.orphans) {
+            self.take_orphan(turn, name);
+        }
+        let due = match self.parts.reader.due(turn.now, SWEEP_MAX) {
+            Ok(due) => due,
+            Err(error) => return self.store_failed(&error),
+        };
+        let crowded = due.len() == SWEEP_MAX;
+        let held = !self.held().is_empty();
+        for record in due {
+            if turn.touches(&record.name) || self.running.contains(&record.name) {
+                continue;
+            }
+            let Some(credential) = self.config.credentials.get(&record.name).cloned() else { continue };
+            let resting = matches!(record.phase, Phase::Resting { .. });
+            if resting && held {
+                continue;
+            }
+            if let Err(why) = self.admit(&credential, &record, turn.now) {
+                tracing::debug!(name = %record.name, %why, "due, and held back");
+                self.starved = true;
+                if crowded {
+                    self.put_off(turn, &credential, record);
+                }
+            } else if resting {
+                self.begin_due(turn, &credential, record);
+            } else {
+                self.wake(turn, &credential, record);
+            }
+        }
+    }
+
+    fn begin_due(&mut self, turn: &mut Turn, credential: &Arc<Credential>, record: Record) {
+        let name = record.name.clone();
+        let mut unchanged = record.clone();
+        if let Err(error) = self.begin(turn, credential, record) {
+            // It can't begin as things are; it is due again at its next firing, and says why until then.
+            tracing::error!(%name, error = %error.message, "due, but it can't begin");
+            unchanged.next_due = credential.schedule.next_due(turn.now, credential.seed);
+            unchanged.wake_at = unchanged.next_due;
+            unchanged.last = Some(crate::store::Outcome {
+                began: turn.now,
+                ended: turn.now,
+                version: None,
+                error: Some(error.message),
+            });
+            turn.put_record(unchanged);
+        }
+    }
+
+    pub(super) fn wake(&mut self, turn: &mut Turn, credential: &Arc<Credential>, mut record: Record) {
+        match advance(&mut record, Event::Wake, turn.now, self.plan(credential)) {
+            Ok(advanced) => self.follow(turn, credential, record, advanced),
+            Err(illegal) => tracing::error!(name = %credential.name, %illegal, "woken in the wrong phase"),
+        }
+    }
+
+    fn put_off(&mut self, turn: &mut Turn, credential: &Credential, mut record: Record) {
+        let until = turn.now + spread(OVERFLOW_SPREAD, credential.seed);
+        hold(&mut record, until);
+        turn.put_record(record);
+    }
+
+    fn take_orphan(&mut self, turn: &mut Turn, name: CredentialName) {
+        if self.running.contains(&name) {
+            return;
+        }
+        let Some((credential, mut record)) = self.known(turn, &name) else { return };
+        let lost = matches!(record.phase, Phase::Staged(_) | Phase::Applied { .. } | Phase::Retiring { .. });
+        if !lost || record.wake_at.is_some() {
+            return;
+        }
+        if self.admit(&credential, &record, turn.now).is_err() {
+            self.starved = true;
+            self.orphans.insert(name);
+            return;
+        }
+        let advanced = resume(&mut record, turn.now, self.plan(&credential));
+        self.follow(turn, &credential, record, advanced);
+    }
+
+    /// Takes up what the store holds: at start, and never making anything due.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store can't be read or written.
+    pub(super) fn take_up(&mut self) -> Result<(), StoreError> {
+        let reader = self.parts.reader.clone();
+        for record in reader.unsettled()? {
+            let Some(credential) = self.config.credentials.get(&record.name) else {
+                tracing::error!(name = %record.name, phase = %record.phase.name(),
+                    "in mid-rotation, but no longer configured: put it back into the configuration");
+                continue;
+            };
+            if let Some(group) = &credential.group {
+                self.groups.entry(group.clone()).or_default().insert(record.name.clone());
+            }
+            match record.phase {
+                Phase::Halted { why, .. } => {
+                    tracing::error!(name = %record.name, "halted: {}; {}", why.message(),
+                        why.remedy().replace("NAME", record.name.as_str()));
+                }
+                Phase::Staged(_) | Phase::Applied { .. } | Phase::Retiring { .. } if record.wake_at.is_none() => {
+                    self.orphans.insert(record.name);
+                }
+                Phase::Resting { .. } | Phase::Staged(_) | Phase::Applied { .. } | Phase::Retiring { .. } => {}
+            }
+        }
+        self.take_config(true)
+    }
+
+    /// Brings the records in line with the configuration: new ones are made, changed schedules take effect from now
+    /// on, and what is no longer configured sleeps. With `catch_up`, rotations missed while the host was off are
+    /// spread.
+    pub(super) fn take_config(&mut self, catch_up: bool) -> Result<(), StoreError> {
+        let config = self.config.clone();
+        let reader = self.parts.reader.clone();
+        let mut seen = BTreeSet::new();
+        let mut turn = Turn::new(self.parts.clock.now());
+        for record in reader.records() {
+            let mut record = record?;
+            let before = (record.wake_at, record.next_due, record.schedule.clone());
+            let resting = matches!(record.phase, Phase::Resting { .. });
+            match config.credentials.get(&record.name) {
+                Some(credential) => {
+                    seen.insert(record.name.clone());
+                    schedule(&mut record, credential, turn.now);
+                    if let (true, true, Some(due)) = (catch_up, resting, record.wake_at) {
+                        record.wake_at = Some(credential.schedule.catch_up(due, turn.now, credential.seed));
+                    }
+                }
+                None if resting => {
+                    record.wake_at = None;
+                    record.schedule.clear();
+                }
+                None => {}
+            }
+            if before != (record.wake_at, record.next_due, record.schedule.clone()) {
+                turn.put_record(record);
+                turn = self.commit_when_large(turn);
+            }
+        }
+        for (name, credential) in &config.credentials {
+            if !seen.contains(name) && !turn.touches(name) {
+                let mut record = Record::new(name.clone());
+                schedule(&mut record, credential, turn.now);
+                turn.put_record(record);
+                turn = self.commit_when_large(turn);
+            }
+        }
+        self.commit(turn);
+        Ok(())
+    }
+
+    fn commit_when_large(&mut self, turn: Turn) -> Turn {
+        if turn.touched() < COMMIT_MAX {
+            return turn;
+        }
+        let now = turn.now;
+        self.commit(turn);
+        Turn::new(now)
+    }
+}
+
+/// Computes the due time by the configured schedule when that is another than the one it was computed by.
+fn schedule(record: &mut Record, credential: &Credential, now: crate::time::Timestamp) {
+    let rule = credential.schedule.describe();
+    if record.schedule == rule {
+        return;
+    }
+    record.schedule = rule;
+    record.next_due = credential.schedule.next_due(now, credential.seed);
+    if matches!(record.phase, Phase::Resting { .. }) {
+        record.wake_at = record.next_due;
+    }
+}
+
+fn spread(over: Duration, seed: u64) -> Duration {
+    over * u32::try_from(crate::rotation::splitmix(seed) % 1024).unwrap_or(0) / 1024
+}

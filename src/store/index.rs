@@ -1,0 +1,273 @@
+//! The index: sled, which answers what the journal would have to be read for. It holds ciphertext only, and can be
+//! thrown away and made again from the journal at any time.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sled::IVec;
+use sled::transaction::{ConflictableTransactionError, TransactionError, Transactional};
+
+use super::error::{StoreError, io_error};
+use super::files;
+use super::frame::Position;
+use super::ops::{Op, Tree};
+use super::seal::{Digest, Keys, TAG_BYTES};
+
+/// What sled may keep in memory.
+const CACHE_BYTES: u64 = 32 << 20;
+/// The key of the only entry of [`Tree::Head`].
+const HEAD: &[u8] = b"head";
+
+/// The open index.
+pub(super) struct Index {
+    dir: PathBuf,
+    keys: Arc<Keys>,
+    db: sled::Db,
+    trees: [sled::Tree; Tree::ALL.len()],
+}
+
+/// What an index does not open for.
+pub(super) enum Unopened {
+    /// It may be good, but the system does not let it open: the disk is full (sled writes when it opens), or read-only.
+    Failed(StoreError),
+    /// It is damaged, and this is how.
+    Damaged(String),
+}
+
+/// How far the index is, and what it should hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Head {
+    /// The last commit applied to it.
+    pub(super) position: Position,
+    /// What is stored in it.
+    pub(super) live: Inventory,
+}
+
+/// What is stored, in numbers that tell a loss.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Inventory {
+    /// Bytes that the live state would take in the journal.
+    pub(super) bytes: u64,
+    /// Sealed values.
+    pub(super) values: u64,
+    /// The sum of their authentication tags: one value lost or changed, and it is another.
+    pub(super) sum: u128,
+}
+
+impl Inventory {
+    /// Counts a value in.
+    pub(super) fn put(&mut self, tree: Tree, key: &[u8], value: &[u8]) {
+        self.bytes = self.bytes.wrapping_add(Op::bytes(key, value));
+        if tree.is_sealed() {
+            self.values = self.values.wrapping_add(1);
+            self.sum = self.sum.wrapping_add(tag(value));
+        }
+    }
+
+    fn remove(&mut self, tree: Tree, key: &[u8], value: &[u8]) {
+        self.bytes = self.bytes.wrapping_sub(Op::bytes(key, value));
+        if tree.is_sealed() {
+            self.values = self.values.wrapping_sub(1);
+            self.sum = self.sum.wrapping_sub(tag(value));
+        }
+    }
+}
+
+fn tag(value: &[u8]) -> u128 {
+    value.last_chunk::<TAG_BYTES>().map_or(0, |tag| u128::from_le_bytes(*tag))
+}
+
+impl Head {
+    const BYTES: usize = 8 + 16 + 8 + 8 + 16;
+
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(Self::BYTES);
+        bytes.extend_from_slice(&self.position.sequence.to_le_bytes());
+        bytes.extend_from_slice(&self.position.digest);
+        bytes.extend_from_slice(&self.live.bytes.to_le_bytes());
+        bytes.extend_from_slice(&self.live.values.to_le_bytes());
+        bytes.extend_from_slice(&self.live.sum.to_le_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (sequence, rest) = bytes.split_first_chunk()?;
+        let (digest, rest) = rest.split_first_chunk::<16>()?;
+        let (live_bytes, rest) = rest.split_first_chunk()?;
+        let (values, rest) = rest.split_first_chunk()?;
+        let sum = rest.try_into().ok()?;
+        Some(Self {
+            position: Position { sequence: u64::from_le_bytes(*sequence), digest: Digest::from(*digest) },
+            live: Inventory {
+                bytes: u64::from_le_bytes(*live_bytes),
+                values: u64::from_le_bytes(*values),
+                sum: u128::from_le_bytes(sum),
+            },
+        })
+    }
+}
+
+/// Where the index is.
+pub(super) fn path(dir: &Path) -> PathBuf {
+    dir.join("sled")
+}
+
+/// The mark of an index that has to be made again, because a damaged value was met in it.
+fn mark(dir: &Path) -> PathBuf {
+    dir.join("sled.rebuild")
+}
+
+/// Whether the index has to be made again.
+pub(super) fn is_marked(dir: &Path) -> bool {
+    mark(dir).exists()
+}
+
+/// Moves a damaged index aside, in the place of an earlier one, and returns its new name.
+pub(super) fn move_aside(dir: &Path) -> Result<PathBuf, StoreError> {
+    const PREFIX: &str = "sled.damaged-";
+    let mut number = 0;
+    for entry in fs::read_dir(dir).map_err(io_error("list", dir))? {
+        let entry = entry.map_err(io_error("list", dir))?;
+        let name = entry.file_name();
+        let Some(old) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { continue };
+        number = number.max(old.parse().unwrap_or(0));
+        fs::remove_dir_all(entry.path()).map_err(io_error("remove", &entry.path()))?;
+    }
+    let aside = dir.join(format!("{PREFIX}{}", number + 1));
+    files::rename(&path(dir), &aside)?;
+    Ok(aside)
+}
+
+impl Index {
+    /// Opens the index in `dir`, or makes an empty one.
+    pub(super) fn open(dir: &Path, keys: &Arc<Keys>) -> Result<Self, Unopened> {
+        let path = path(dir);
+        if !path.exists() {
+            files::make_folder(&path).map_err(Unopened::Failed)?;
+        }
+        let unopened = |error| unopened(error, &path);
+        let config = sled::Config::new().path(&path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        let db = config.open().map_err(unopened)?;
+        let mut trees = Vec::with_capacity(Tree::ALL.len());
+        for tree in Tree::ALL {
+            trees.push(db.open_tree(tree.name()).map_err(unopened)?);
+        }
+        let trees = trees.try_into().map_err(|_| Unopened::Damaged("a tree is missing".to_owned()))?;
+        Ok(Self { dir: dir.to_owned(), keys: Arc::clone(keys), db, trees })
+    }
+
+    /// How far it is; `None` if it is empty.
+    pub(super) fn head(&self) -> Result<Option<Head>, StoreError> {
+        let Some(sealed) = self.get(Tree::Head, HEAD)? else {
+            let empty = self.trees.iter().all(sled::Tree::is_empty);
+            return if empty { Ok(None) } else { Err(self.damaged(Tree::Head, None)) };
+        };
+        let plain = self.keys.open(Tree::Head, HEAD, &sealed);
+        let head = plain.and_then(|plain| Head::decode(&plain)).ok_or_else(|| self.damaged(Tree::Head, None))?;
+        Ok(Some(head))
+    }
+
+    /// Applies `ops` and moves the head to `position`, in one transaction.
+    pub(super) fn apply(&self, before: &Head, ops: &[Op], position: Position) -> Result<Head, StoreError> {
+        let changed = self.trees[..].transaction(|trees| {
+            let mut live = before.live;
+            for op in ops {
+                let tree = &trees[op.tree.place()];
+                let old = match &op.value {
+                    Some(value) => {
+                        live.put(op.tree, &op.key, value);
+                        tree.insert(op.key.as_slice(), value.as_slice())?
+                    }
+                    None => tree.remove(op.key.as_slice())?,
+                };
+                if let Some(old) = old {
+                    live.remove(op.tree, &op.key, &old);
+                }
+            }
+            let head = Head { position, live };
+            let sealed =
+                self.keys.seal(Tree::Head, HEAD, &head.encode()).map_err(ConflictableTransactionError::Abort)?;
+            trees[Tree::Head.place()].insert(HEAD, sealed)?;
+            Ok(head)
+        });
+        changed.map_err(|error| match error {
+            TransactionError::Abort(error) => error,
+            TransactionError::Storage(error) => self.failed("take a commit", &error),
+        })
+    }
+
+    /// A value as it is stored.
+    pub(super) fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<IVec>, StoreError> {
+        self.trees[tree.place()].get(key).map_err(|error| self.failed("read", &error))
+    }
+
+    /// Every entry of a tree whose key is at most `last`, in the order of the keys.
+    pub(super) fn upto(&self, tree: Tree, last: &[u8]) -> impl Iterator<Item = Result<(IVec, IVec), StoreError>> + '_ {
+        self.trees[tree.place()].range(..=last).map(|entry| entry.map_err(|error| self.failed("read", &error)))
+    }
+
+    /// Every entry of a tree, in the order of the keys.
+    pub(super) fn all(&self, tree: Tree) -> impl Iterator<Item = Result<(IVec, IVec), StoreError>> + '_ {
+        self.trees[tree.place()].iter().map(|entry| entry.map_err(|error| self.failed("read", &error)))
+    }
+
+    /// Counts what is really there.
+    pub(super) fn take_inventory(&self) -> Result<Inventory, StoreError> {
+        let mut live = Inventory::default();
+        for tree in Tree::ALL.into_iter().filter(|tree| *tree != Tree::Head) {
+            for entry in self.all(tree) {
+                let (key, value) = entry?;
+                live.put(tree, &key, &value);
+            }
+        }
+        Ok(live)
+    }
+
+    /// Writes what sled keeps in memory. Not a disk flush (sled 0.34.7, pagecache/iobuf.rs), and none is needed.
+    pub(super) fn flush(&self) -> Result<(), StoreError> {
+        self.db.flush().map_err(|error| self.failed("flush", &error)).map(drop)
+    }
+
+    /// The error for a damaged value; the next start will make the index again.
+    pub(super) fn damaged(&self, tree: Tree, credential: Option<crate::ids::CredentialName>) -> StoreError {
+        self.mark_for_rebuild();
+        let tree = match tree {
+            Tree::Due | Tree::Flight => "wake-up entry",
+            Tree::Record | Tree::Secret | Tree::Note | Tree::Head => tree.name(),
+        };
+        StoreError::Damaged { tree, credential }
+    }
+
+    /// Has the next start make the index again from the journal.
+    pub(super) fn mark_for_rebuild(&self) {
+        // If this fails, the next start meets the damage again and says so again.
+        let _ = files::open_or_make_private(&mark(&self.dir));
+    }
+
+    /// Undoes [`Index::mark_for_rebuild`], once it was done.
+    pub(super) fn unmark(&self) -> Result<(), StoreError> {
+        files::remove_if_there(&mark(&self.dir))
+    }
+
+    fn failed(&self, doing: &'static str, error: &sled::Error) -> StoreError {
+        if matches!(error, sled::Error::Io(source) if source.kind() == io::ErrorKind::StorageFull) {
+            return StoreError::NoSpace { doing, path: path(&self.dir) };
+        }
+        self.mark_for_rebuild();
+        StoreError::Index { doing, trouble: error.to_string() }
+    }
+}
+
+fn unopened(error: sled::Error, path: &Path) -> Unopened {
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match error {
+        sled::Error::Io(source)
+            if matches!(source.kind(), StorageFull | QuotaExceeded | PermissionDenied | ReadOnlyFilesystem) =>
+        {
+            Unopened::Failed(io_error("open the index", path)(source))
+        }
+        other => Unopened::Damaged(other.to_string()),
+    }
+}

@@ -1,0 +1,205 @@
+//! Writing: one batch is one frame of the journal, one disk flush, and then one transaction of the index.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use keywheel_protocol::{WireError, encode_fields};
+
+use super::ballast::Ballast;
+use super::compact;
+use super::error::StoreError;
+use super::index::Head;
+use super::journal::{AppendError, Journal};
+use super::ops::{Op, Tree};
+use super::reader::{Shared, due_key, is_in_flight, secret_key};
+use super::record::Record;
+use super::seal::NameHash;
+use super::{Batch, Change};
+use crate::failpoint;
+use crate::time::Timestamp;
+
+/// The largest note.
+pub const NOTE_BYTES_MAX: usize = 64 << 10;
+/// The largest record, as JSON.
+pub const RECORD_BYTES_MAX: usize = 256 << 10;
+
+/// The one writer.
+pub struct Writer {
+    dir: PathBuf,
+    store: Arc<Shared>,
+    journal: Journal,
+    head: Head,
+    ballast: Ballast,
+    stopped: Option<String>,
+}
+
+/// How a credential is listed in the index.
+#[derive(Clone, Copy, Default)]
+struct Listing {
+    wake_at: Option<Timestamp>,
+    in_flight: bool,
+}
+
+impl Listing {
+    fn of(record: &Record) -> Self {
+        Self { wake_at: record.wake_at, in_flight: is_in_flight(record) }
+    }
+}
+
+impl Writer {
+    pub(super) fn new(dir: PathBuf, store: Arc<Shared>, journal: Journal, head: Head, ballast: Ballast) -> Self {
+        Self { dir, store, journal, head, ballast, stopped: None }
+    }
+
+    /// Makes `batch` durable; returns its sequence number once the journal is on disk. Blocks for about a disk flush.
+    ///
+    /// # Errors
+    /// After [`StoreError::Stopped`] the batch may be durable (the next start finds out) and nothing more is taken;
+    /// after any other nothing of the batch is stored, and the store is as usable as before.
+    pub fn commit(&mut self, batch: Batch) -> Result<u64, StoreError> {
+        self.refuse_if_stopped()?;
+        failpoint::hit("store.commit.before");
+        if batch.is_empty() {
+            return Ok(self.journal.position().sequence);
+        }
+        let ops = self.plan(batch)?;
+        self.ballast.release_if_tight();
+        self.append(&ops)?;
+        self.journal.sync().map_err(|error| self.stop(&error))?;
+        failpoint::hit("store.commit.journaled");
+        let position = self.journal.position();
+        match self.store.index.apply(&self.head, &ops, position) {
+            Ok(head) => self.head = head,
+            Err(error) => return Err(self.stop(&error)),
+        }
+        failpoint::hit("store.commit.done");
+        Ok(position.sequence)
+    }
+
+    /// Housekeeping between commits: flushes sled, compacts the journal when it has outgrown the live state, restores
+    /// the ballast.
+    ///
+    /// # Errors
+    /// After [`StoreError::Stopped`] no more commits are taken; after any other the store is as usable as before.
+    pub fn maintain(&mut self) -> Result<(), StoreError> {
+        self.refuse_if_stopped()?;
+        self.store.index.flush()?;
+        self.ballast.restore()?;
+        if compact::is_worthwhile(self.journal.bytes(), self.head.live.bytes) { self.compact() } else { Ok(()) }
+    }
+
+    /// Whether there is room to start a rotation: free space above the floor, ballast in place.
+    pub fn has_room(&self) -> bool {
+        self.stopped.is_none() && self.ballast.has_room()
+    }
+
+    /// Writes a journal of the live state alone and puts it in the place of the old one.
+    pub(super) fn compact(&mut self) -> Result<(), StoreError> {
+        let snapshot = compact::write(&self.dir, &self.store, &self.journal, &self.head)?;
+        failpoint::hit("store.compact.written");
+        match compact::put_in_place(&self.dir, snapshot) {
+            Ok(journal) => self.journal = journal,
+            Err(error) => return Err(self.stop(&error)),
+        }
+        failpoint::hit("store.compact.renamed");
+        // The state is the same; only the name of the last commit is new.
+        match self.store.index.apply(&self.head, &[], self.journal.position()) {
+            Ok(head) => self.head = head,
+            Err(error) => return Err(self.stop(&error)),
+        }
+        self.store.index.flush()
+    }
+
+    fn append(&mut self, ops: &[Op]) -> Result<(), StoreError> {
+        let mut result = self.journal.append(&self.store.keys, ops);
+        if let Err(AppendError::Full(_)) = result
+            && self.ballast.release()
+        {
+            result = self.journal.append(&self.store.keys, ops);
+        }
+        match result {
+            Ok(_) => Ok(()),
+            Err(AppendError::Nothing(error) | AppendError::Full(error)) => Err(error),
+            Err(AppendError::Doubt(error)) => Err(self.stop(&error)),
+        }
+    }
+
+    fn plan(&self, batch: Batch) -> Result<Vec<Op>, StoreError> {
+        let mut ops = Vec::with_capacity(batch.len() * 2);
+        let mut listed = HashMap::new();
+        for change in batch {
+            match change {
+                Change::PutRecord(record) => self.plan_record(&record, &mut listed, &mut ops)?,
+                Change::PutSecret { name, version, fields } => {
+                    let key = secret_key(&self.store.keys.hash_name(&name), version);
+                    let plain = encode_fields(&fields).map_err(unencodable)?;
+                    ops.push(Op::put(Tree::Secret, &key, self.store.keys.seal(Tree::Secret, &key, &plain)?));
+                }
+                Change::DropSecret { name, version } => {
+                    ops.push(Op::remove(Tree::Secret, &secret_key(&self.store.keys.hash_name(&name), version)));
+                }
+                Change::PutNote { key, value } => {
+                    limit("the note", value.len(), NOTE_BYTES_MAX)?;
+                    let key = self.store.keys.hash_note(key);
+                    ops.push(Op::put(Tree::Note, &key, self.store.keys.seal(Tree::Note, &key, &value)?));
+                }
+            }
+        }
+        Ok(ops)
+    }
+
+    fn plan_record(
+        &self,
+        record: &Record,
+        listed: &mut HashMap<NameHash, Listing>,
+        ops: &mut Vec<Op>,
+    ) -> Result<(), StoreError> {
+        let hash = self.store.keys.hash_name(&record.name);
+        let before = match listed.get(&hash) {
+            Some(listing) => *listing,
+            None => self.store.record(&hash, Some(&record.name))?.as_ref().map(Listing::of).unwrap_or_default(),
+        };
+        let after = Listing::of(record);
+        listed.insert(hash, after);
+        let plain = serde_json::to_vec(record)
+            .map_err(|error| StoreError::Encode { what: "record", trouble: error.to_string() })?;
+        limit("the record", plain.len(), RECORD_BYTES_MAX)?;
+        ops.push(Op::put(Tree::Record, &hash, self.store.keys.seal(Tree::Record, &hash, &plain)?));
+        if before.wake_at != after.wake_at {
+            ops.extend(before.wake_at.map(|at| Op::remove(Tree::Due, &due_key(at, &hash))));
+            ops.extend(after.wake_at.map(|at| Op::put(Tree::Due, &due_key(at, &hash), Vec::new())));
+        }
+        match (before.in_flight, after.in_flight) {
+            (false, true) => ops.push(Op::put(Tree::Flight, &hash, Vec::new())),
+            (true, false) => ops.push(Op::remove(Tree::Flight, &hash)),
+            (true, true) | (false, false) => {}
+        }
+        Ok(())
+    }
+
+    fn refuse_if_stopped(&self) -> Result<(), StoreError> {
+        self.stopped.as_ref().map_or(Ok(()), |why| Err(StoreError::Stopped { why: why.clone() }))
+    }
+
+    fn stop(&mut self, error: &StoreError) -> StoreError {
+        let why = error.to_string();
+        self.stopped = Some(why.clone());
+        StoreError::Stopped { why }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // What is not written here is applied from the journal at the next start.
+        let _ = self.store.index.flush();
+    }
+}
+
+fn limit(what: &'static str, bytes: usize, limit: usize) -> Result<(), StoreError> {
+    if bytes > limit { Err(StoreError::TooLarge { what, bytes, limit }) } else { Ok(()) }
+}
+
+fn unencodable(error: WireError) -> StoreError {
+    StoreError::Encode { what: "secret", trouble: error.to_string() }
+}
