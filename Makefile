@@ -1,0 +1,52 @@
+# Everything that is done with this tree, by name. Needs a Rust toolchain; installs the rest with apt, as root or by sudo.
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test lint bench package clean
+
+# Where cargo puts what it builds.
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# The points at which the crash tests end a process.
+FAILPOINTS := keywheel/failpoints,keywheel-rotators/failpoints
+
+help: ## Says what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+run: ## Starts the daemon on a scratch folder: an nginx password file, turned over every 15 s
+	@packaging/setup.sh build demo
+	cargo build --workspace --bins
+	@packaging/demo/htpasswd.sh $(TARGET)/debug
+
+demo: ## The same with a PostgreSQL of its own, and an application that logs in through rotations
+	@packaging/setup.sh build postgres
+	cargo build --workspace --bins
+	@packaging/demo/postgres.sh $(TARGET)/debug $(ROTATIONS)
+
+test: ## Runs every test, the crash tests and the tests of the installed package among them
+	@packaging/setup.sh build test
+	@if cargo nextest --version >/dev/null 2>&1; then set -x; \
+	  cargo nextest run --workspace --features $(FAILPOINTS) --no-fail-fast; \
+	else set -x; \
+	  cargo test --workspace --features $(FAILPOINTS) --no-fail-fast; \
+	fi
+
+lint: ## Formatting, clippy, and what the tree depends on
+	@packaging/setup.sh build lint
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets --features $(FAILPOINTS) -- -D warnings
+	.cache/tools/bin/cargo-deny --all-features check bans licenses sources
+
+bench: ## Measures, and prints each figure beside its bar
+	@packaging/setup.sh build
+	cargo build --release --workspace --bins
+	cargo bench -p keywheel
+
+package: ## Builds the .deb in target/debian
+	@packaging/setup.sh build package
+	@packaging/deb.sh release
+
+clean: ## Removes what was built; tools in .cache stay
+	@# Made by root.
+	@[ ! -d $(TARGET)/test-rootfs ] || rm -rf --one-file-system $(TARGET)/test-rootfs 2>/dev/null || \
+	  sudo rm -rf --one-file-system $(TARGET)/test-rootfs
+	cargo clean

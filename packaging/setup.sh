@@ -1,0 +1,92 @@
+#!/bin/bash
+# Installs what the named jobs need, as root or by sudo. What is there already is left alone, so it is safe to repeat, and quick.
+#
+#   packaging/setup.sh build [demo] [postgres] [test] [lint] [package]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+# The tools that cargo installs are kept out of the user's own folder.
+tools=$PWD/.cache/tools
+cargo_deny=0.20.2
+cargo_deb=3.8.0
+
+packages=()
+crates=()
+for job in "$@"; do
+  case $job in
+    # aws-lc-sys compiles C; everything else is Rust.
+    build) packages+=(gcc libc6-dev make pkg-config ca-certificates) ;;
+    demo) packages+=(apache2-utils curl) ;;
+    postgres) packages+=(postgresql postgresql-client) ;;
+    # A real init for the tests of the units; servers and tools for the others.
+    test) packages+=(apache2-utils curl dpkg-dev e2fsprogs jq mmdebstrap openssl postgresql postgresql-client procps
+                     strace systemd systemd-container util-linux) crates+=("cargo-deb@$cargo_deb") ;;
+    lint) crates+=("cargo-deny@$cargo_deny") ;;
+    package) packages+=(dpkg-dev) crates+=("cargo-deb@$cargo_deb") ;;
+    *) die "no such job: $job" ;;
+  esac
+done
+
+installed() { dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed; }
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
+apt_get() {
+  # Waits when another apt runs; asks nothing.
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@" </dev/null >&2
+}
+
+apt_install() {
+  # A fresh machine has no package lists, an old one stale ones: then they are read first.
+  apt_get install -y --no-install-recommends "$@" || { apt_get update && apt_get install -y --no-install-recommends "$@"; }
+}
+
+# Debian's PostgreSQL makes and starts a cluster when it is installed. Nobody asked for one here: the demonstration and
+# the tests start servers of their own. The setting is put back afterwards.
+apt_install_postgresql() {
+  local conf=/etc/postgresql-common/createcluster.conf done=yes
+  apt_install postgresql-common
+  as_root cp -p "$conf" "$conf.keywheel"
+  echo 'create_main_cluster = false' | as_root tee -a "$conf" >/dev/null
+  apt_install "$@" || done=no
+  as_root mv -f "$conf.keywheel" "$conf"
+  [ $done = yes ]
+}
+
+missing=() missing_postgresql=()
+for package in $(printf '%s\n' ${packages[@]+"${packages[@]}"} | sort -u); do
+  installed "$package" && continue
+  case $package in
+    postgresql*)
+      # Any set of server programs will do, wherever it came from.
+      if compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null && command -v psql >/dev/null; then continue; fi
+      missing_postgresql+=("$package") ;;
+    *) missing+=("$package") ;;
+  esac
+done
+
+if [ $((${#missing[@]} + ${#missing_postgresql[@]})) -gt 0 ]; then
+  command -v apt-get >/dev/null || die "please install: ${missing[*]-} ${missing_postgresql[*]-}"
+  [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null || sudo -v ||
+    die "neither root nor sudo; please have these installed: ${missing[*]-} ${missing_postgresql[*]-}"
+  say "installing ${missing[*]-} ${missing_postgresql[*]-}"
+  [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
+  [ ${#missing_postgresql[@]} = 0 ] || apt_install_postgresql "${missing_postgresql[@]}"
+fi
+
+command -v cargo >/dev/null || die "there is no cargo; install a Rust toolchain (https://rustup.rs)"
+
+for crate in $(printf '%s\n' ${crates[@]+"${crates[@]}"} | sort -u); do
+  name=${crate%@*}
+  if "$tools/bin/$name" --version 2>/dev/null | grep -qF "${crate#*@}"; then continue; fi
+  say "installing $crate (some minutes, once)"
+  # Without optimisation it is built in half the time, and it has little to do here.
+  CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=$tools/build \
+    cargo install --quiet --locked --debug --root "$tools" "$crate" </dev/null >&2
+  rm -rf "$tools/build"
+done
