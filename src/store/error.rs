@@ -181,7 +181,7 @@ pub enum StoreError {
         trouble: String,
     },
     /// sled holds fewer or other values than were committed.
-    #[error("the store's index should hold {expected} values and holds {found} of them")]
+    #[error("the store's index does not hold what was committed ({found} of {expected} values)")]
     Incomplete {
         /// How many values were committed and not deleted.
         expected: u64,
@@ -248,15 +248,12 @@ impl StoreError {
     /// What to do next, as a sentence without a full stop.
     pub fn remedy(&self) -> Option<String> {
         Some(match self {
-            Self::Io { source, path, .. } => match source.kind() {
-                io::ErrorKind::ReadOnlyFilesystem => {
-                    format!("mount the file system of {} for writing", path.display())
-                }
-                io::ErrorKind::PermissionDenied => {
-                    format!("give the user that runs keywheeld the right to {}", path.display())
-                }
-                _ => return None,
-            },
+            Self::Io { source, path, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                format!("mount the file system of {} for writing", path.display())
+            }
+            Self::Io { source, path, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                format!("give the user that runs keywheeld the right to {}", path.display())
+            }
             Self::NoSpace { path, .. } => {
                 format!("free some space on the file system of {}", path.display())
             }
@@ -292,7 +289,7 @@ impl StoreError {
                 "restart keywheeld: it rebuilds the index from the journal".to_owned()
             }
             Self::Stopped { .. } => "find out what is wrong with the disk, then restart keywheeld".to_owned(),
-            Self::TooLarge { .. } | Self::Encode { .. } | Self::Crypto { .. } => return None,
+            Self::Io { .. } | Self::TooLarge { .. } | Self::Encode { .. } | Self::Crypto { .. } => return None,
         })
     }
 
@@ -318,10 +315,12 @@ fn damaged_remedy(path: &Path, offset: u64, evidence: Evidence) -> String {
 
 /// Turns a failed system call into an error that names the file.
 pub(super) fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
-    move |source| match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            StoreError::NoSpace { doing, path: path.to_owned() }
+    move |source| {
+        let path = path.to_owned();
+        if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            StoreError::NoSpace { doing, path }
+        } else {
+            StoreError::Io { doing, path, source }
         }
-        _ => StoreError::Io { doing, path: path.to_owned(), source },
     }
 }

@@ -86,6 +86,6 @@ pub struct Opened {
 pub struct Options {
     /// The store's folder, mode 0700; made if it is absent.
     pub dir: PathBuf,
-    /// Bytes that stay free: no rotation starts below, and the ballast file has this size.
+    /// Bytes that stay free: no rotation starts below, and the ballast file has this size. At least 4 MiB.
     pub free_floor_bytes: u64,
 }
