@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -19,7 +20,7 @@ use crate::control::Control;
 use crate::policy::{Caller, Needs};
 use crate::socket::handout::Handout;
 use crate::socket::server::{Body, End, ServerLimits, json, serve};
-use crate::socket::systemd;
+use crate::socket::{Stop, systemd};
 
 /// Connections to `control.sock` at once.
 const CONTROL_CONNECTIONS_MAX: usize = 64;
@@ -30,21 +31,21 @@ pub(super) struct Attempt {
     pub outcome: oneshot::Sender<Result<(), String>>,
 }
 
-/// Starts the thread that hands out. It ends with the process.
+/// Starts the thread that hands out. It ends some time after [`Handout::close`], when all are answered.
 pub(super) fn handout_thread(
     handout: Handout,
     credentials: UnixListener,
     manager: UnixListener,
     limits: &Limits,
-) -> std::io::Result<()> {
-    let limits = ServerLimits { connections: limits.connections, head_timeout: limits.request_timeout };
+) -> std::io::Result<JoinHandle<()>> {
+    let limits = ServerLimits { connections: limits.connections, patience: limits.request_timeout };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("handout".to_owned()).spawn(move || {
         let local = LocalSet::new();
         let answer = handout.clone();
         let served = local.block_on(&runtime, async move {
             tokio::try_join!(
-                serve(credentials, limits, move |end, request| {
+                serve(credentials, limits, handout.stop(), move |end, request| {
                     let handout = answer.clone();
                     async move { handout.answer(end, request).await }
                 }),
@@ -54,8 +55,7 @@ pub(super) fn handout_thread(
         if let Err(error) = served {
             tracing::error!(%error, "hand-out has ended");
         }
-    })?;
-    Ok(())
+    })
 }
 
 /// Where operators are received: before the store is open, only to give the passphrase.
@@ -104,9 +104,9 @@ impl Desk {
     /// Only operators pass: root, the daemon's own user, and whom `[operators]` names.
     async fn operator(&self, end: &End) -> Result<Caller, ApiError> {
         let operators = self.config.borrow().operators.clone();
-        let mut peer = end.peer.lock().await;
+        let mut peer = end.lock().await;
         let needs = Needs { groups: !operators.gids.is_empty(), ..Needs::default() };
-        let gathered = peer.gather(&end.socket, needs).await;
+        let gathered = peer.gather(needs).await;
         let caller = peer.caller.clone();
         let own = caller.uid == 0 || caller.uid == nix::unistd::geteuid().as_raw();
         let groups = caller.groups.iter().flatten().chain([&caller.gid]).copied().collect::<Vec<_>>();
@@ -145,10 +145,10 @@ impl Desk {
 
 /// Serves operators until the process ends.
 pub(super) fn control(desk: Rc<Desk>, listener: UnixListener) {
-    let head_timeout = desk.config.borrow().limits.request_timeout;
-    let limits = ServerLimits { connections: CONTROL_CONNECTIONS_MAX, head_timeout };
+    let patience = desk.config.borrow().limits.request_timeout;
+    let limits = ServerLimits { connections: CONTROL_CONNECTIONS_MAX, patience };
     tokio::task::spawn_local(async move {
-        let served = serve(listener, limits, move |end, request| {
+        let served = serve(listener, limits, Stop::never(), move |end, request| {
             let desk = desk.clone();
             async move { respond(desk.answer(&end, request).await) }
         });

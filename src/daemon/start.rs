@@ -1,5 +1,6 @@
 //! From the configuration to a serving daemon, and to its end.
 
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -20,7 +21,7 @@ use crate::config::{Config, Initial, KeySource};
 use crate::control::Control;
 use crate::engine::{Engine, EngineHandle, Message, NOTE_AUDIT, Parts};
 use crate::socket::handout::{Handout, Sources};
-use crate::socket::server::BindError;
+use crate::socket::listen::BindError;
 use crate::store::{self, MasterKey, Opened, Options, StoreError};
 use crate::time::Clock;
 use crate::worker::Workers;
@@ -80,17 +81,33 @@ pub(super) fn run(config: Config, config_file: PathBuf) -> Result<(), StartError
     runtime.block_on(local.run_until(live(Arc::new(config), config_file, listeners)))
 }
 
+/// Starts hand-out, and ends it in good order whatever becomes of the rest.
 async fn live(config: Arc<Config>, config_file: PathBuf, listeners: Listeners) -> Result<(), StartError> {
+    let handout = Handout::default();
+    let thread = serve::handout_thread(handout.clone(), listeners.handout, listeners.systemd, &config.limits)
+        .map_err(system("the hand-out thread can't be started"))?;
+    let outcome = operate(config, config_file, listeners.control, &handout).await;
+    // Units that wait for a credential are answered: a connection that just ends would be an empty one.
+    handout.close();
+    if !matches!(tokio::task::spawn_blocking(move || thread.join()).await, Ok(Ok(()))) {
+        tracing::error!("hand-out did not end in good order");
+    }
+    outcome
+}
+
+async fn operate(
+    config: Arc<Config>,
+    config_file: PathBuf,
+    control: UnixListener,
+    handout: &Handout,
+) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(system("signals can't be received"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signals can't be received"))?;
     let mut hangup = signal(SignalKind::hangup()).map_err(system("signals can't be received"))?;
-    let handout = Handout::default();
-    serve::handout_thread(handout.clone(), listeners.handout, listeners.systemd, &config.limits)
-        .map_err(system("the hand-out thread can't be started"))?;
     let (config_sender, config_receiver) = watch::channel(config.clone());
     let (unseal, mut unsealed) = mpsc::channel(1);
     let desk = Rc::new(Desk::new(config_receiver, unseal));
-    serve::control(desk.clone(), listeners.control);
+    serve::control(desk.clone(), control);
     let opened = match master_key(&config)? {
         Some(key) => store::open(&options(&config), &key)?,
         None => {
@@ -103,7 +120,7 @@ async fn live(config: Arc<Config>, config_file: PathBuf, listeners: Listeners) -
             }
         }
     };
-    let (control, engine_thread) = open_up(config, config_file, config_sender, opened, &handout)?;
+    let (control, engine_thread) = open_up(config, config_file, config_sender, opened, handout)?;
     let control = Rc::new(control);
     desk.open(control.clone());
     let engine = control.engine.clone();
