@@ -124,7 +124,8 @@ impl InFlight {
         Admit::Held(held)
     }
 
-    /// Puts a rotation into the set, or changes what it holds. Never refuses: what a restart finds in flight is in flight.
+    /// Puts a rotation into the set, or changes what it holds. Never refuses: what a restart finds in flight is in
+    /// flight.
     pub fn begin(&mut self, name: CredentialName, claim: Claim, hold: Hold) {
         self.end(&name);
         if hold == Hold::Running {

@@ -133,7 +133,8 @@ impl Grant {
     }
 }
 
-/// Whether a unit could be called so, stars aside: systemd allows letters, digits and `:-_.\@`, and a type behind a dot.
+/// Whether a unit could be called so, stars aside: systemd allows letters, digits and `:-_.\@`, and a type behind a
+/// dot.
 fn is_unit(pattern: &str) -> bool {
     let typed = pattern.rsplit_once('.').is_some_and(|(name, kind)| !name.is_empty() && !kind.is_empty());
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\@*".contains(&byte);

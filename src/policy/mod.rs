@@ -137,8 +137,9 @@ impl Grants {
         needs
     }
 
-    /// Whether `caller` may fetch `name`. Of several grants that allow it, the most special one is told: an exact name before a
-    /// pattern, patterns by the length of their beginning and those that begin with a star last, and else in the order given.
+    /// Whether `caller` may fetch `name`. Of several grants that allow it, the most special one is told: an exact
+    /// name before a pattern, patterns by the length of their beginning and those that begin with a star last, and
+    /// else in the order given.
     pub fn decide(&self, name: &CredentialName, caller: &Caller) -> Decision {
         let allowing = self.each(name, |grant| {
             if grant.holds(caller) { ControlFlow::Break(Arc::clone(&grant.name)) } else { ControlFlow::Continue(()) }
@@ -175,8 +176,8 @@ impl Grants {
         covering
     }
 
-    /// Visits the grants that cover a name, the most special first; a grant of several patterns perhaps more than once. Allocates
-    /// nothing.
+    /// Visits the grants that cover a name, the most special first; a grant of several patterns perhaps more than
+    /// once. Allocates nothing.
     fn each<'a, B>(
         &'a self,
         name: &CredentialName,
