@@ -3,7 +3,7 @@
 /// Whether `text` fits `pattern`. `**` stands for any characters, `*` for any but `divider`; all of them if there is no
 /// divider. An empty run fits too.
 ///
-/// Never more than about the product of both lengths in steps: only the last star of each kind is ever taken back.
+/// Never exponential: only the last star of each kind is ever taken back.
 /// That is enough, since whatever an earlier one could take, the later one can take as well.
 pub(super) fn fits(pattern: &[u8], text: &[u8], divider: Option<u8>) -> bool {
     let (mut p, mut t) = (0, 0);
