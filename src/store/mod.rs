@@ -9,6 +9,7 @@ mod files;
 mod frame;
 mod hex;
 mod index;
+mod inventory;
 mod journal;
 mod keyring;
 mod lock;
