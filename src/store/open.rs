@@ -17,7 +17,7 @@ use super::master::MasterKey;
 use super::ops::Op;
 use super::reader::Shared;
 use super::scan::{self, Frames, Place, Scan, Step};
-use super::seal::Keys;
+use super::seal::{self, Keys};
 use super::verdict::{self, Found, Plan, Refusal};
 use super::{Opened, Options, Reader, Writer, compact, files};
 
@@ -49,6 +49,8 @@ fn open_by(options: &Options, opener: Opener<'_>) -> Result<Opened, StoreError> 
     let lock = Lock::take(dir)?;
     let mut notes = Vec::new();
     let keys = Arc::new(unlock(dir, opener, &mut notes)?);
+    // The library's generator takes a tenth of a second to seed itself; better now than in the first commit.
+    seal::random(&mut [0])?;
     let mut ballast = Ballast::new(dir, options.free_floor_bytes);
     let (file, header) = open_journal(dir, &keys, &mut ballast)?;
     let path = journal::path(dir);
