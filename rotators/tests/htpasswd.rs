@@ -102,6 +102,7 @@ fn owner_mode_access_list_and_link_are_kept() {
         let found = fs::metadata(&path).expect("found");
         (found.uid(), found.gid(), found.mode())
     };
+    fs::write(folder.join(".passwords.keywheel-killed"), "half").expect("written");
     let (before, inode) = (identity(), fs::metadata(&path).expect("found").ino());
     yes(place.clone().with("path", link.to_str().expect("UTF-8")).apply("md5", "new", NOBODY));
     assert!(takes(&path, "md5", "new"));
