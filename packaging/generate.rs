@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{env, fs, io};
 
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
 use clap_complete::{Shell, generate_to};
 use keywheel::cli::args::Cli;
 
@@ -43,5 +43,13 @@ fn write(dir: &Path) -> io::Result<()> {
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         generate_to(shell, &mut Cli::command(), "keywheel", &completions)?;
     }
-    clap_mangen::generate_to(Cli::command().disable_help_subcommand(true), &pages)
+    clap_mangen::generate_to(refer_to_the_main_page(Cli::command()), &pages)
+}
+
+/// Exit statuses and environment stand on the main page alone; the others say so.
+fn refer_to_the_main_page(command: Command) -> Command {
+    command.mut_subcommands(|sub| {
+        let own = sub.get_after_long_help().map(|own| format!("{own}\n\n")).unwrap_or_default();
+        refer_to_the_main_page(sub.after_long_help(format!("{own}Exit status and environment: see keywheel(1).")))
+    })
 }

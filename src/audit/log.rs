@@ -56,9 +56,7 @@ impl AuditLog {
     /// # Errors
     /// [`AuditError`].
     pub fn open(path: &Path, head: Option<Head>, clock: Clock) -> Result<(Self, Option<String>), AuditError> {
-        let failed = |doing| {
-            move |cause| AuditError { path: path.to_owned(), doing, cause: Arc::new(cause) }
-        };
+        let failed = |doing| move |cause| AuditError { path: path.to_owned(), doing, cause: Arc::new(cause) };
         let mut file = open_file(path).map_err(failed("opened"))?;
         let (length, last, torn) = last_line(&mut file).map_err(failed("read"))?;
         let mut note = None;
@@ -140,8 +138,7 @@ impl AuditLog {
         let mut verdict = verify(&self.path)?;
         if verdict.damage.is_none() {
             if verdict.head.sequence < written.sequence {
-                verdict.damage =
-                    Some(Damage::Cut { found: verdict.head.sequence, written: written.sequence });
+                verdict.damage = Some(Damage::Cut { found: verdict.head.sequence, written: written.sequence });
             } else if verdict.head.sequence == written.sequence && verdict.head != written {
                 verdict.damage = Some(Damage::Forged);
             }
@@ -234,9 +231,8 @@ fn last_line(file: &mut File) -> std::io::Result<(u64, Option<Head>, bool)> {
     let lines = &end[..whole.saturating_sub(1)];
     let start = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     let line = &lines[start..];
-    let head = serde_json::from_slice::<Link>(line)
-        .ok()
-        .map(|link| Head { sequence: link.seq, digest: digest_of(line) });
+    let head =
+        serde_json::from_slice::<Link>(line).ok().map(|link| Head { sequence: link.seq, digest: digest_of(line) });
     Ok((from + whole as u64, head, torn))
 }
 

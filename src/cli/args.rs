@@ -11,8 +11,8 @@ use crate::ids::{CredentialName, TargetName, Version};
 const AFTER_HELP: &str = "\
 Exit status:
   0   done
-  1   status: something is halted or overdue; check, audit verify: something is wrong
-  64  the command line makes no sense             65  the secret or the audit log given is unusable
+  1   status: something is halted or overdue; why: no grant allows it; audit verify: the log is damaged
+  64  the command line makes no sense             65  the secret given is unusable
   66  no such credential, target or file          69  the daemon does not run, or the target said no
   70  a defect of keywheel                        73  a file could not be made
   74  the disk refused                            75  not now, or in doubt: try again later
@@ -23,6 +23,18 @@ Environment:
   KEYWHEEL_RUNTIME_DIR  folder of the sockets, instead of /run/keywheel
   NO_COLOR              no colour, unless --color always
   TZ                    zone in which times are shown";
+
+/// What the page of `fetch` ends with.
+const AFTER_FETCH: &str = "\
+Examples:
+  keywheel fetch billing/db
+      the password, and nothing else
+  eval \"$(keywheel fetch billing/db --format env)\"
+      sets BILLING_DB_USERNAME and BILLING_DB_PASSWORD; the values are quoted for any POSIX shell, newlines included
+  keywheel fetch billing/db --wait 7 --timeout 1h
+      the version after 7, as soon as there is one
+  curl --unix-socket /run/keywheel/keywheel.sock http://localhost/v1/credentials/billing/db
+      the same without this command";
 
 /// Operates keywheeld, and fetches credentials from it.
 #[derive(Debug, Parser)]
@@ -89,6 +101,7 @@ pub enum Command {
     /// Log in afresh with the current version
     Verify(Name),
     /// Print the current version of a credential that a grant gives you
+    #[command(after_long_help = AFTER_FETCH)]
     Fetch(Fetch),
     /// The versions of a credential
     History(Name),
@@ -241,15 +254,16 @@ pub enum Rotator {
         /// Where the built-in ones are
         #[command(flatten)]
         binary: RotatorPath,
-        /// The kind
-        kind: String,
+        /// The kind, or the path of an executable
+        #[arg(value_hint = clap::ValueHint::ExecutablePath)]
+        kind: PathBuf,
     },
     /// Put an executable through the contract suite
     Test {
         /// Where the built-in ones are
         #[command(flatten)]
         binary: RotatorPath,
-        /// The executable
+        /// The executable's path, or a kind
         #[arg(value_hint = clap::ValueHint::ExecutablePath)]
         path: PathBuf,
         /// Passed to the suite as they are

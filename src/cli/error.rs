@@ -138,16 +138,9 @@ pub(super) enum CliError {
         source: io::Error,
     },
     /// A key file could not be made.
-    #[expect(dead_code, reason = "until `offline::rooms` is joined to the store")]
-    #[error("{} could not be made: {source}", path.display())]
-    Key {
-        /// Its path.
-        path: PathBuf,
-        /// Why.
-        source: StoreError,
-    },
+    #[error(transparent)]
+    Key(StoreError),
     /// The audit log could not be read.
-    #[expect(dead_code, reason = "until `offline::rooms` is joined to the audit log")]
     #[error("{} could not be read: {source}", path.display())]
     Audit {
         /// Its path.
@@ -155,9 +148,6 @@ pub(super) enum CliError {
         /// Why.
         source: io::Error,
     },
-    /// The part of keywheel that does this is missing from this build.
-    #[error("this build of keywheel can't do that")]
-    NotBuilt,
     /// The command could not set itself up.
     #[error("the event loop could not be started: {0}")]
     Runtime(#[source] io::Error),
@@ -188,10 +178,10 @@ impl CliError {
             Self::NotYours { .. } => Exit::NoPerm,
             Self::NoField { .. } => Exit::NoInput,
             Self::NulInEnv { .. } | Self::EnvClash { .. } | Self::Secret(_) => Exit::Data,
-            Self::Key { .. } => Exit::CantCreate,
+            Self::Key(_) => Exit::CantCreate,
             Self::Audit { source, .. } if source.kind() == io::ErrorKind::NotFound => Exit::NoInput,
             Self::Audit { source, .. } => exit_of_io(source, Exit::Io),
-            Self::NotBuilt | Self::Runtime(_) => Exit::Software,
+            Self::Runtime(_) => Exit::Software,
         }
     }
 
@@ -235,9 +225,8 @@ impl CliError {
             Self::NulInEnv { .. } | Self::EnvClash { .. } => "use --format json, or --field for one of them",
             Self::Secret(error) => return error.help().map(str::to_owned),
             Self::Rotator { .. } => "it is part of keywheel; say where it is with --rotator",
-            Self::Key { .. } => "a key is never overwritten: give a new name in a folder that exists",
+            Self::Key(_) => "a key is never overwritten: give a new name in a folder that exists",
             Self::Audit { .. } => "say where it is with --file; only root and the daemon's user may read it",
-            Self::NotBuilt => "ask the daemon instead, where the command can",
             Self::Runtime(_) => "look at the limits of this process: `ulimit -a`",
         };
         Some(text.to_owned())

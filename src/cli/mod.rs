@@ -87,7 +87,7 @@ fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Audit(args::Audit::Verify { file: None }) => wait_for(audit::verify(slow, out)),
         Command::Audit(args::Audit::Verify { file: Some(file) }) => offline::audit_verify(&file, out),
         Command::Audit(args::Audit::Tail { lines, file }) => offline::audit_tail(&file, lines, out),
-        Command::Rotator(command) => rotator::run(command),
+        Command::Rotator(command) => rotator::run(command, out.json),
         Command::Why(args) => wait_for(show::why(args, quick, out)),
         Command::Discover { target } => wait_for(simple::discover(target, slow, out)),
         Command::Reload => wait_for(simple::reload(quick, out)),

@@ -16,10 +16,20 @@ use crate::cli::{audit, escape};
 
 /// What `check` found.
 pub(super) struct Checked {
-    /// All problems, each a whole text with file, line, caret and remedy. Empty: the configuration is good.
-    pub problems: Vec<String>,
-    /// What the configuration says of each credential; empty when there are problems.
+    /// All problems.
+    pub problems: Vec<Problem>,
+    /// What the configuration says of each credential; empty when there are errors.
     pub rows: Vec<CheckedRow>,
+}
+
+/// One problem of a configuration.
+pub(super) struct Problem {
+    /// Whether the configuration can't be used, or may only not mean what it seems to.
+    pub is_error: bool,
+    /// The whole text without colour: file, line, caret, remedy.
+    pub text: String,
+    /// The same for programs.
+    pub json: serde_json::Value,
 }
 
 /// One credential of a good configuration.
@@ -36,7 +46,7 @@ pub(super) struct CheckedRow {
     pub schedule: String,
 }
 
-/// `check`: [`Exit::Config`] if there are problems.
+/// `check`: [`Exit::Config`] if there are errors, not for warnings.
 ///
 /// # Errors
 /// Those of [`Out::print`].
@@ -86,41 +96,52 @@ pub(super) fn audit_tail(file: &Path, lines: u32, out: &Out) -> Result<Exit, Cli
 }
 
 fn show_checked(checked: &Checked, file: &Path, out: &Out) -> Result<Exit, CliError> {
-    let exit = if checked.problems.is_empty() { Exit::Ok } else { Exit::Config };
+    let errors = checked.problems.iter().filter(|problem| problem.is_error).count();
+    let exit = if errors == 0 { Exit::Ok } else { Exit::Config };
     if out.json {
         let rows: Vec<_> = checked.rows.iter().map(row_as_json).collect();
-        let object = json!({"file": file, "problems": checked.problems, "credentials": rows});
-        out.print_json(&object.to_string())?;
+        let problems: Vec<_> = checked.problems.iter().map(|problem| &problem.json).collect();
+        out.print_json(&json!({"file": file, "problems": problems, "credentials": rows}).to_string())?;
         return Ok(exit);
     }
     let mut page = String::new();
     for problem in &checked.problems {
-        let _ = writeln!(page, "{}\n", escape::lines(problem.trim_end()));
+        let tone = if problem.is_error { Tone::Bad } else { Tone::Warn };
+        let (first, rest) = problem.text.trim_end().split_once('\n').unwrap_or((&problem.text, ""));
+        let _ = writeln!(page, "{}\n{}\n", out.paint(tone, first), escape::lines(rest));
     }
-    let file = file.display().to_string();
-    if !checked.problems.is_empty() {
-        let text = format!("{file}: {}", count(checked.problems.len(), "problem"));
+    if !checked.rows.is_empty() && !out.quiet {
+        page.push_str(&table(&checked.rows, out));
+        page.push('\n');
+    }
+    let warnings = match checked.problems.len() - errors {
+        0 => String::new(),
+        number => format!(", {}", count(number, "warning")),
+    };
+    let file = file.display();
+    if errors > 0 {
+        let text = format!("{file}: {}{warnings}", count(errors, "error"));
         let _ = writeln!(page, "{}", out.paint(Tone::Bad, &text));
     } else if !out.quiet {
-        if !checked.rows.is_empty() {
-            let mut table = out.table(&["NAME", "TARGET", "STRATEGY", "ENTROPY IN BITS", "SCHEDULE"]);
-            for row in &checked.rows {
-                table.row([
-                    (Tone::Plain, &row.name),
-                    (Tone::Plain, &row.target),
-                    (Tone::Plain, &row.strategy),
-                    (Tone::Plain, &format!("{:.0}", row.entropy_bits.floor())),
-                    (Tone::Plain, &row.schedule),
-                ]);
-            }
-            page.push_str(&table.render(""));
-            page.push('\n');
-        }
-        let text = format!("{file}: no problem, {}", count(checked.rows.len(), "credential"));
+        let text = format!("{file}: no error{warnings}, {}", count(checked.rows.len(), "credential"));
         let _ = writeln!(page, "{}", out.paint(Tone::Good, &text));
     }
     out.print(&page)?;
     Ok(exit)
+}
+
+fn table(rows: &[CheckedRow], out: &Out) -> String {
+    let mut table = out.table(&["NAME", "TARGET", "STRATEGY", "ENTROPY IN BITS", "SCHEDULE"]);
+    for row in rows {
+        table.row([
+            (Tone::Plain, &row.name),
+            (Tone::Plain, &row.target),
+            (Tone::Plain, &row.strategy),
+            (Tone::Plain, &format!("{:.0}", row.entropy_bits.floor())),
+            (Tone::Plain, &row.schedule),
+        ]);
+    }
+    table.render("")
 }
 
 fn row_as_json(row: &CheckedRow) -> serde_json::Value {
@@ -135,21 +156,54 @@ fn row_as_json(row: &CheckedRow) -> serde_json::Value {
 
 /// Where the other rooms are called.
 mod rooms {
-    use super::{AuditVerdict, Checked, CliError, Path};
+    use super::Problem as Shown;
+    use super::{AuditVerdict, Checked, CheckedRow, CliError, Path};
+    use crate::config::{Loaded, Problem};
+    use crate::time::Clock;
+    use crate::{audit, daemon, store};
 
-    pub(super) fn check(_config: &Path) -> Result<Checked, CliError> {
-        Err(CliError::NotBuilt)
+    pub(super) fn check(config: &Path) -> Result<Checked, CliError> {
+        let show = |problem: &Problem, is_error| Shown {
+            is_error,
+            text: problem.render_as(if is_error { "error" } else { "warning" }, false),
+            json: serde_json::to_value(problem).unwrap_or_default(),
+        };
+        Ok(match daemon::read_config(config, Clock.now()) {
+            Err(problems) => {
+                Checked { problems: problems.0.iter().map(|problem| show(problem, true)).collect(), rows: Vec::new() }
+            }
+            Ok(Loaded { config, warnings }) => Checked {
+                problems: warnings.iter().map(|warning| show(warning, false)).collect(),
+                rows: config
+                    .credentials
+                    .values()
+                    .map(|credential| CheckedRow {
+                        name: credential.name.to_string(),
+                        target: format!("{} ({})", credential.target.name, credential.target.kind),
+                        strategy: crate::config::strategy_word(credential.strategy).to_owned(),
+                        entropy_bits: credential.policy.entropy_bits(),
+                        schedule: credential.schedule.describe(),
+                    })
+                    .collect(),
+            },
+        })
     }
 
-    pub(super) fn create_key(_file: &Path) -> Result<(), CliError> {
-        Err(CliError::NotBuilt)
+    pub(super) fn create_key(file: &Path) -> Result<(), CliError> {
+        store::create_key_file(file).map(drop).map_err(CliError::Key)
     }
 
-    pub(super) fn audit_verify(_file: &Path) -> Result<AuditVerdict, CliError> {
-        Err(CliError::NotBuilt)
+    pub(super) fn audit_verify(file: &Path) -> Result<AuditVerdict, CliError> {
+        let verdict = audit::verify(file).map_err(unreadable(file))?;
+        Ok(AuditVerdict { records: verdict.records, damage: verdict.damage.map(|damage| damage.to_string()) })
     }
 
-    pub(super) fn audit_tail(_file: &Path, _lines: u32) -> Result<Vec<String>, CliError> {
-        Err(CliError::NotBuilt)
+    pub(super) fn audit_tail(file: &Path, lines: u32) -> Result<Vec<String>, CliError> {
+        audit::tail(file, usize::try_from(lines).unwrap_or(usize::MAX)).map_err(unreadable(file))
+    }
+
+    fn unreadable(file: &Path) -> impl FnOnce(std::io::Error) -> CliError {
+        let path = file.to_owned();
+        move |source| CliError::Audit { path, source }
     }
 }

@@ -14,6 +14,12 @@ use crate::time::{Clock, Timestamp};
 /// The narrowest terminal that tables are fitted to, in columns.
 const WIDTH_MIN: u16 = 40;
 
+/// Columns up to this width are never folded.
+const WORD_WIDTH_MAX: u16 = 16;
+
+/// Spaces between columns.
+const GAP: u16 = 2;
+
 /// Where a command's words go, and in what dress.
 pub(super) struct Out {
     /// Whether to print the daemon's replies as they are.
@@ -168,34 +174,21 @@ impl Grid {
         }));
     }
 
-    /// The table as text, indented by `indent`, without trailing spaces. The last column takes what the others leave
-    /// of the line; the first may take up to 2/5 of it.
+    /// The table as text, indented by `indent`, without trailing spaces. On a terminal, long
+    /// texts are folded.
     pub(super) fn render(mut self, indent: &str) -> String {
         let columns = self.table.column_count();
         if columns == 0 {
             return String::new();
         }
-        if self.folds {
-            if let Some(width) = self.table.width() {
-                let indent = u16::try_from(indent.len()).unwrap_or(0);
-                self.table.set_width(width.saturating_sub(indent).max(WIDTH_MIN));
-            }
-            for index in 0..columns {
-                let constraint = if index == 0 {
-                    ColumnConstraint::UpperBoundary(Width::Percentage(40))
-                } else if index + 1 == columns {
-                    ColumnConstraint::LowerBoundary(Width::Percentage(20))
-                } else {
-                    continue;
-                };
-                if let Some(column) = self.table.column_mut(index) {
-                    column.set_constraint(constraint);
-                }
-            }
+        if let Some(width) = self.table.width().filter(|_| self.folds) {
+            let width = width.saturating_sub(u16::try_from(indent.len()).unwrap_or(0)).max(WIDTH_MIN);
+            self.table.set_width(width);
+            self.constrain(width);
         }
         for index in 0..columns {
             if let Some(column) = self.table.column_mut(index) {
-                column.set_padding((0, if index + 1 == columns { 0 } else { 2 }));
+                column.set_padding((0, if index + 1 == columns { 0 } else { GAP }));
             }
         }
         let mut text = String::new();
@@ -206,9 +199,31 @@ impl Grid {
         }
         text
     }
+
+    /// Words keep their width. Of what they leave, the first column gets what it needs if it is the only long one, else
+    /// at most 3/5: it is what readers look for.
+    fn constrain(&mut self, width: u16) {
+        let contents = self.table.column_max_content_widths();
+        let is_word = |content: &u16| *content <= WORD_WIDTH_MAX;
+        let words: u16 = contents.iter().skip(1).filter(|content| is_word(content)).map(|content| content + GAP).sum();
+        let left = width.saturating_sub(words);
+        let alone = contents.iter().skip(1).all(is_word);
+        let first = if alone { left } else { left / 5 * 3 };
+        for (index, content) in contents.iter().enumerate() {
+            let constraint = match index {
+                0 if content + GAP <= first => ColumnConstraint::ContentWidth,
+                0 => ColumnConstraint::Absolute(Width::Fixed(first.max(WORD_WIDTH_MAX))),
+                _ if is_word(content) => ColumnConstraint::ContentWidth,
+                _ => continue,
+            };
+            if let Some(column) = self.table.column_mut(index) {
+                column.set_constraint(constraint);
+            }
+        }
+    }
 }
 
-/// Writes `bytes` to standard output in one piece and flushes it.
+/// Writes `bytes` to standard output.
 ///
 /// # Errors
 /// [`CliError::Closed`] when the reader is gone, [`CliError::Write`] otherwise.

@@ -9,7 +9,7 @@ use crate::cli::client::Client;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::out::{Out, Tone};
-use crate::cli::status::{tone_of, version};
+use crate::cli::status::{count, tone_of, version};
 use crate::cli::when::{relative, rough};
 use crate::ids::{CredentialName, Version};
 use crate::rotation::{Phase, Staged, Tries};
@@ -44,7 +44,7 @@ pub(super) async fn history(name: CredentialName, client: &Client, out: &Out) ->
         out.say(&format!("{name} has no version yet: `keywheel import {name}` takes over the one in use"))?;
         return Ok(Exit::Ok);
     }
-    let moment = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| out.zone.show(at));
+    let moment = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| relative(at, out.now));
     let mut table = out.table(&["VERSION", "ROLE", "CREATED", "PROVED", "RETIRED", "ACCOUNT", "SOURCE"]);
     for row in &reply.value.versions {
         let tone = match row.role.as_str() {
@@ -55,7 +55,7 @@ pub(super) async fn history(name: CredentialName, client: &Client, out: &Out) ->
         table.row([
             (tone, &row.info.version.to_string()),
             (tone, &row.role),
-            (Tone::Plain, &out.zone.show(row.info.created)),
+            (Tone::Plain, &out.zone.show_short(row.info.created)),
             (Tone::Plain, &moment(row.info.proved)),
             (Tone::Plain, &moment(row.info.retired)),
             (Tone::Plain, row.info.account.as_deref().unwrap_or("-")),
@@ -283,7 +283,13 @@ fn probing(ask: &crate::rotation::Ask) -> String {
 }
 
 fn tried(tries: Tries) -> String {
-    format!("{} waits, {} logins rejected, {} values refused", tries.waits, tries.rejections, tries.refusals)
+    let times = |number: u32, what| count(usize::try_from(number).unwrap_or(usize::MAX), what);
+    format!(
+        "{}, {}, {}",
+        times(tries.waits, "wait"),
+        times(tries.rejections, "rejected login"),
+        times(tries.refusals, "refused value")
+    )
 }
 
 fn answer(kind: TroubleKind) -> String {

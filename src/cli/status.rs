@@ -82,9 +82,11 @@ fn page(status: &Status, out: &Out) -> String {
     if !page.is_empty() {
         page.push('\n');
     }
-    if !status.credentials.is_empty() {
-        page.push_str(&table(&status.credentials, daemon.now, out));
-        page.push('\n');
+    for section in [table(&status.credentials, daemon.now, out), notes(&status.credentials, daemon.now, out)] {
+        if !section.is_empty() {
+            page.push_str(&section);
+            page.push('\n');
+        }
     }
     let _ = writeln!(
         page,
@@ -126,7 +128,11 @@ fn troubles(status: &Status, out: &Out) -> String {
         let since = row.next_due.map(|due| format!(" since {}", rough(daemon.now.since(due)))).unwrap_or_default();
         format!("{} is overdue{since}", row.name)
     });
-    lines.iter().map(|(tone, line)| format!("{}\n", out.paint(*tone, &format!("! {line}")))).collect()
+    let mut list = out.pairs();
+    for (tone, line) in &lines {
+        list.row([(*tone, "!"), (*tone, line)]);
+    }
+    list.render("")
 }
 
 fn name_some<'a>(
@@ -150,40 +156,41 @@ fn name_some<'a>(
 }
 
 fn table(rows: &[CredentialStatus], now: Timestamp, out: &Out) -> String {
-    let mut table = out.table(&["NAME", "TARGET", "PHASE", "VERSION", "PROVED", "NEXT", "NOTE"]);
+    if rows.is_empty() {
+        return String::new();
+    }
+    let mut table = out.table(&["NAME", "TARGET", "PHASE", "VERSION", "PROVED", "NEXT"]);
     for row in rows {
-        let (next_tone, next) = match row.next_due {
+        let (tone, next) = match row.next_due {
             Some(due) if row.overdue => (Tone::Warn, format!("due {}", relative(due, now))),
             Some(due) => (Tone::Plain, relative(due, now)),
             None => (Tone::Faint, "-".to_owned()),
         };
-        let (note_tone, note) = note(row, now);
         table.row([
             (Tone::Plain, row.name.as_str()),
             (Tone::Plain, row.target.as_str()),
             (tone_of(row.phase), &row.phase.to_string()),
             (Tone::Plain, &version(row)),
             (Tone::Plain, &row.since.map_or_else(|| "-".to_owned(), |since| relative(since, now))),
-            (next_tone, &next),
-            (note_tone, &note),
+            (tone, &next),
         ]);
     }
     table.render("")
 }
 
-/// What goes on; at rest, what went wrong the last time.
-fn note(row: &CredentialStatus, now: Timestamp) -> (Tone, String) {
-    if !row.detail.is_empty() {
-        let tone = if row.phase == PhaseName::Halted { Tone::Bad } else { Tone::Plain };
-        return (tone, row.detail.clone());
-    }
-    match &row.last {
-        Some(last) if last.error.is_some() => {
-            let error = last.error.as_deref().unwrap_or_default();
-            (Tone::Warn, format!("failed {}: {error}", relative(last.ended, now)))
+/// What goes on, and at rest what went wrong the last time. What is halted has been said above the table.
+fn notes(rows: &[CredentialStatus], now: Timestamp, out: &Out) -> String {
+    let mut notes = out.pairs();
+    for row in rows.iter().filter(|row| row.phase != PhaseName::Halted) {
+        let name = (Tone::Plain, row.name.as_str());
+        let error = row.last.as_ref().and_then(|last| Some((last.ended, last.error.as_ref()?)));
+        if !row.detail.is_empty() {
+            notes.row([name, (Tone::Plain, &row.detail)]);
+        } else if let Some((ended, error)) = error {
+            notes.row([name, (Tone::Warn, &format!("failed {}: {error}", relative(ended, now)))]);
         }
-        _ => (Tone::Plain, String::new()),
     }
+    notes.render("")
 }
 
 /// `1 credential`, `2 credentials`.

@@ -145,7 +145,10 @@ impl State {
         let with = |word: String, note: &str| if note.is_empty() { word } else { format!("{word}: {note}") };
         match self {
             // Queued rotations still rest.
-            Self::Going { phase: PhaseName::Resting | PhaseName::Retiring, detail } => with("queued".into(), detail),
+            Self::Going { phase: PhaseName::Resting | PhaseName::Retiring, detail } if detail.is_empty() => {
+                "queued".to_owned()
+            }
+            Self::Going { phase: PhaseName::Resting | PhaseName::Retiring, detail } => detail.clone(),
             Self::Going { phase, detail } => with(phase.to_string(), detail),
             Self::Rotated { version: Some(version) } => format!("rotated to version {version}"),
             Self::Rotated { version: None } => "rotated".to_owned(),
@@ -293,27 +296,28 @@ impl<'a> Watch<'a> {
         shown.sort_by(|a, b| a.name.cmp(&b.name));
         let widest = shown.iter().map(|row| row.name.as_str().len()).max().unwrap_or(0);
         // Folding is off while drawing: one line stays one line, however narrow the terminal is.
+        // Each line is overwritten and then cut, which does not flicker.
         let mut picture = format!("{}\u{1b}[?7l", self.rewind());
         for row in &shown {
             let sentence = self.out.paint(row.state.tone(), &row.state.sentence());
-            picture.push_str(&format!("{:widest$}  {sentence}\n", row.name.as_str()));
+            picture.push_str(&format!("{:widest$}  {sentence}\u{1b}[K\n", row.name.as_str()));
         }
         let note = self.note.as_deref().map(|note| format!("; {note}")).unwrap_or_default();
         let line = format!("{} of {} ended{note}", self.rows.len() - self.going(), self.rows.len());
-        picture.push_str(&format!("{}\n\u{1b}[?7h", self.out.paint(Tone::Faint, &line)));
+        picture.push_str(&format!("{}\u{1b}[K\n\u{1b}[J\u{1b}[?7h", self.out.paint(Tone::Faint, &line)));
         self.drawn = shown.len() + 1;
         self.out.print(&picture)
     }
 
-    /// Moves to where the picture begins and clears what follows.
+    /// Moves to where the picture begins.
     fn rewind(&self) -> String {
-        if self.drawn == 0 { String::new() } else { format!("\r\u{1b}[{}A\u{1b}[J", self.drawn) }
+        if self.drawn == 0 { String::new() } else { format!("\r\u{1b}[{}A", self.drawn) }
     }
 
     fn clear(&mut self) -> Result<(), CliError> {
         let rewind = self.rewind();
         self.drawn = 0;
-        if rewind.is_empty() { Ok(()) } else { self.out.print(&rewind) }
+        if rewind.is_empty() { Ok(()) } else { self.out.print(&format!("{rewind}\u{1b}[J")) }
     }
 
     fn finish(mut self, stop: Stop) -> Result<Exit, CliError> {

@@ -35,6 +35,11 @@ impl Zone {
         self.0.from_utc_datetime(&at.to_utc().naive_utc()).format("%Y-%m-%d %H:%M:%S %Z").to_string()
     }
 
+    /// `2026-11-23 07:18`.
+    pub(super) fn show_short(self, at: Timestamp) -> String {
+        self.0.from_utc_datetime(&at.to_utc().naive_utc()).format("%Y-%m-%d %H:%M").to_string()
+    }
+
     /// `2026-11-23 07:18:10 CET (3 h ago)`.
     pub(super) fn show_with_distance(self, at: Timestamp, now: Timestamp) -> String {
         format!("{} ({})", self.show(at), relative(at, now))

@@ -1,5 +1,22 @@
-//! The configuration: strict TOML in, a checked [`Config`] or all problems out.
+//! The configuration: strict TOML in, a checked [`Config`] or all problems out (I12).
 
+mod change;
+mod credentials;
+mod daemon;
+mod files;
+mod generation;
+mod grants;
+mod load;
 mod model;
+mod problem;
+mod section;
+mod settings;
+mod targets;
+mod tree;
+mod units;
 
+pub use change::{diff, reloadable};
+pub use credentials::strategy_word;
+pub use load::{Loaded, load};
 pub use model::{Config, Credential, Daemon, Initial, KeySource, Limits, Operators, Target};
+pub use problem::{Problem, Problems};

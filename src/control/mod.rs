@@ -161,9 +161,12 @@ impl Control {
                 message: format!("there is no target {target}"),
                 remedy: Some("`keywheel list` shows the targets".to_owned()),
             }),
-            Select::Target(target) => {
-                Ok(config.credentials.values().filter(|credential| credential.target.name == *target).cloned().collect())
-            }
+            Select::Target(target) => Ok(config
+                .credentials
+                .values()
+                .filter(|credential| credential.target.name == *target)
+                .cloned()
+                .collect()),
         }
     }
 
@@ -212,12 +215,13 @@ impl Control {
 
     fn why(&self, why: &Why) -> Result<WhyReply, ApiError> {
         self.credential(&why.name)?;
-        let caller = peer::of_process(why.pid, Needs { groups: true, exe: true, sha256: true, unit: true })
-            .map_err(|error| ApiError {
+        let caller = peer::of_process(why.pid, Needs { groups: true, exe: true, sha256: true, unit: true }).map_err(
+            |error| ApiError {
                 code: ErrorCode::NotFound,
                 message: format!("process {} can't be looked at: {error}", why.pid),
                 remedy: Some("give the pid of a running process".to_owned()),
-            })?;
+            },
+        )?;
         let grants: Vec<GrantVerdict> = self.config().grants.explain(&why.name, &caller);
         let allowed = grants.iter().any(|grant| grant.allows);
         Ok(WhyReply { allowed, caller: view::facts(&caller), grants })

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::config::Config;
+use crate::config::{Config, Loaded, Problems};
 use crate::time::{Clock, Timestamp};
 use crate::worker::Workers;
 
@@ -65,11 +65,16 @@ pub fn main() -> ExitCode {
 /// # Errors
 /// All problems, rendered with file, line, caret and remedy.
 pub fn load_config(file: &Path, now: Timestamp) -> Result<Config, String> {
+    read_config(file, now).map(|loaded| loaded.config).map_err(|problems| problems.to_string())
+}
+
+/// The same with all that `keywheel check` shows.
+///
+/// # Errors
+/// All problems.
+pub fn read_config(file: &Path, now: Timestamp) -> Result<Loaded, Problems> {
     let mut describe = |kind: &str, daemon: &crate::config::Daemon| Workers::describe_blocking(daemon, kind);
-    match crate::config::load(file, now, &mut describe) {
-        Ok(loaded) => Ok(loaded.config),
-        Err(problems) => Err(problems.to_string()),
-    }
+    crate::config::load(file, now, &mut describe)
 }
 
 /// To standard error, before there is a log.

@@ -11,11 +11,6 @@ pub(super) fn ready(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
-/// Tells systemd how the daemon stands.
-pub(super) fn status(status: &str) {
-    tell(&[NotifyState::Status(status)]);
-}
-
 /// Tells systemd that a reload begins.
 pub(super) fn reloading() {
     match NotifyState::monotonic_usec_now() {

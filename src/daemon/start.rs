@@ -36,7 +36,7 @@ const DRAIN_LOOK: Duration = Duration::from_millis(50);
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StartError {
     /// No store.
-    #[error("{0}{}", .0.remedy().map(|remedy| format!("\n  help: {remedy}")).unwrap_or_default())]
+    #[error("{0}{help}", help = help(.0))]
     Store(#[from] StoreError),
     /// No sockets.
     #[error("{0}")]
@@ -56,8 +56,14 @@ pub(super) enum StartError {
         source: std::io::Error,
     },
     /// The configuration names a systemd credential, but systemd passed none.
-    #[error("[key] names the systemd credential {0:?}, but there is no $CREDENTIALS_DIRECTORY; start keywheeld by its unit, or use `file`")]
+    #[error(
+        "[key] names the systemd credential {0:?}, but there is no $CREDENTIALS_DIRECTORY; start keywheeld by its unit, or use `file`"
+    )]
     NoCredentials(String),
+}
+
+fn help(error: &StoreError) -> String {
+    error.remedy().map(|remedy| format!("\n  help: {remedy}")).unwrap_or_default()
 }
 
 fn system(doing: &'static str) -> impl FnOnce(std::io::Error) -> StartError {

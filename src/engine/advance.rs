@@ -3,9 +3,7 @@
 use keywheel_protocol::{By, Reason, Step};
 
 use crate::ids::Version;
-use crate::rotation::{
-    Answer, Effect, Event, IllegalEvent, Phase, Rules, Staged, next, on_restart, postpone,
-};
+use crate::rotation::{Answer, Effect, Event, IllegalEvent, Phase, Rules, Staged, next, on_restart, postpone};
 use crate::schedule::Schedule;
 use crate::store::{Outcome, Record, Trouble};
 use crate::time::Timestamp;
@@ -109,10 +107,10 @@ fn settle(
         None if matches!(record.phase, Phase::Resting { .. }) => record.next_due,
         None => None,
     };
-    if let (Some(Effect::WaitUntil(until)), Phase::Staged(_) | Phase::Applied { .. }) = (effect, &record.phase) {
-        if !notices.iter().any(|notice| matches!(notice, Notice::BudgetSpent(_))) {
-            notices.push(Notice::Waiting(until));
-        }
+    if let (Some(Effect::WaitUntil(until)), Phase::Staged(_) | Phase::Applied { .. }) = (effect, &record.phase)
+        && !notices.iter().any(|notice| matches!(notice, Notice::BudgetSpent(_)))
+    {
+        notices.push(Notice::Waiting(until));
     }
     let dropped = prune(record, plan.history);
     Advanced { effect, notices, dropped }
@@ -157,14 +155,7 @@ fn note_versions(record: &mut Record, before: &Phase, now: Timestamp) {
     }
 }
 
-fn note_end(
-    record: &mut Record,
-    before: &Phase,
-    event: &Event,
-    now: Timestamp,
-    plan: Plan,
-    notices: &mut Vec<Notice>,
-) {
+fn note_end(record: &mut Record, before: &Phase, event: &Event, now: Timestamp, plan: Plan, notices: &mut Vec<Notice>) {
     match event {
         Event::Begin { candidate, .. } => {
             record.began = Some(now);

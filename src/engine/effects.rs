@@ -210,9 +210,7 @@ impl Engine {
                 read(admin, current)?.map(|fields| Login { by: By::Admin, fields })
             }
             (Some(_), _) => match record.phase.current() {
-                Some(current) => {
-                    read(&credential.name, current)?.map(|fields| Login { by: By::Account, fields })
-                }
+                Some(current) => read(&credential.name, current)?.map(|fields| Login { by: By::Account, fields }),
                 None => None,
             },
             (None, _) => None,

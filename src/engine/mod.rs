@@ -4,6 +4,9 @@
 //! ([`advance`], pure), commits all of it with one disk flush, and only then runs the effects (I1), each as a task on
 //! the runtime that ends in a message back. Nothing else writes credentials.
 
+// A new phase, event or answer must be thought about at every match.
+#![warn(clippy::wildcard_enum_match_arm)]
+
 pub mod admission;
 pub mod advance;
 pub mod breaker;

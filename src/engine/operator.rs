@@ -36,7 +36,7 @@ pub(super) fn command(engine: &mut Engine, turn: &mut Turn, command: Command) {
         Command::Resume { name, reply } => answer!(reply, engine.resume_halted(turn, &name)),
         Command::Reconcile { name, reply } => answer!(reply, engine.reconcile(turn, &name)),
         Command::AcceptClock { reply } => answer!(reply, Ok(engine.accept_clock())),
-        Command::Reload { config, reply } => answer!(reply, engine.reload(turn, config)),
+        Command::Reload { config, reply } => answer!(reply, engine.reload(config)),
     }
 }
 
@@ -178,7 +178,7 @@ impl Engine {
         format!("the clock is taken as it is: {}", clock.now())
     }
 
-    fn reload(&mut self, turn: &mut Turn, config: Arc<Config>) -> Result<Vec<String>, ApiError> {
+    fn reload(&mut self, config: Arc<Config>) -> Result<Vec<String>, ApiError> {
         let in_flight = self.parts.reader.unsettled().map_err(|error| tell::store_error(&error))?;
         for record in &in_flight {
             let Some(old) = self.config.credentials.get(&record.name) else { continue };

@@ -211,10 +211,10 @@ impl Engine {
         self.step_ended(turn, name, step, answer);
         let Some((credential, mut record)) = self.known(turn, name) else { return };
         note_trouble(&mut record, trouble_of(&reply, turn.now));
-        if let Reply::Yes(yes) = reply {
-            if let Some(minted) = yes.fields {
-                turn.put_secret(name, version, minted);
-            }
+        if let Reply::Yes(yes) = reply
+            && let Some(minted) = yes.fields
+        {
+            turn.put_secret(name, version, minted);
         }
         let event = Event::Answered { step, version, answer };
         match advance(&mut record, event, turn.now, self.plan(&credential)) {
@@ -257,7 +257,7 @@ impl Engine {
             match self.stricter(turn, credential, &mut record) {
                 Ok(next) => advanced = next,
                 Err(error) => {
-                    tracing::error!(%name, %error, "no stricter candidate could be made");
+                    tracing::error!(%name, error = %error.message, "no stricter candidate could be made");
                     self.orphans.insert(name.clone());
                 }
             }
@@ -314,7 +314,9 @@ impl Engine {
         };
         if held != self.clock_held {
             match &held {
-                Some(reason) => tracing::error!("{reason}; scheduled rotations wait until it is back in line or `keywheel accept-clock`"),
+                Some(reason) => tracing::error!(
+                    "{reason}; scheduled rotations wait until it is back in line or `keywheel accept-clock`"
+                ),
                 None => tracing::info!("the clock is in line; scheduled rotations go on"),
             }
             self.clock_held = held;
@@ -350,8 +352,7 @@ impl Engine {
 
     fn publish_info(&self) {
         let now = self.parts.clock.now();
-        let info =
-            Info { in_flight: self.running.len(), held: self.held(), broken_targets: self.breakers.open(now) };
+        let info = Info { in_flight: self.running.len(), held: self.held(), broken_targets: self.breakers.open(now) };
         *self.handle.info.lock().unwrap_or_else(PoisonError::into_inner) = info;
     }
 }

@@ -4,6 +4,9 @@
 //! [`Effect`] to run once it is stored. It knows versions by number only; secrets, clocks, disks and targets are the
 //! engine's. [`on_restart`] says what a phase found at start means.
 
+// A new phase, event or answer must be thought about at every match.
+#![warn(clippy::wildcard_enum_match_arm)]
+
 mod backoff;
 mod event;
 mod lockout;
@@ -12,6 +15,7 @@ mod phase;
 mod restart;
 
 pub use backoff::Backoff;
+pub(crate) use backoff::splitmix;
 pub use event::{Answer, Effect, Event, IllegalEvent};
 pub use lockout::{Lockout, LoginLedger};
 pub use next::{next, postpone};

@@ -109,8 +109,7 @@ fn a_value_refused_by_policy_is_followed_by_at_most_three_stricter_ones() {
 #[test]
 fn i3_nothing_is_decided_from_a_doubt_but_by_a_login() {
     let rules = Rules { prove_current: false, ..Rules::replacing() };
-    let (phase, effect) =
-        walk(resting(1), &rules, [begin(2, By::Account), answered(Step::Apply, 2, Answer::InDoubt)]);
+    let (phase, effect) = walk(resting(1), &rules, [begin(2, By::Account), answered(Step::Apply, 2, Answer::InDoubt)]);
     assert_eq!(effect, Some(Effect::Verify(Version(2))), "first it is looked");
     let (taken, _) = walk(phase.clone(), &rules, [answered(Step::Verify, 2, Answer::Yes)]);
     assert_eq!(taken, resting(2));
@@ -149,8 +148,7 @@ fn after_a_doubt_candidates_are_tried_newest_first_and_kept_when_none_is_valid()
     let (phase, _) = walk(phase, &rules, [answered(Step::Verify, 2, no)]);
     let Phase::Halted { candidates, why, .. } = &phase else { panic!("{phase:?}") };
     assert_eq!((why, candidates.as_slice()), (&Why::NothingLogsIn, [Version(2), Version(3)].as_slice()));
-    let (_, effect) =
-        walk(phase, &rules, [Event::Reconcile { candidate: Version(9), token: token() }]);
+    let (_, effect) = walk(phase, &rules, [Event::Reconcile { candidate: Version(9), token: token() }]);
     assert_eq!(effect, Some(Effect::Apply { version: Version(3), by: By::Admin }), "a kept candidate, no new one");
 }
 
@@ -337,7 +335,11 @@ fn live_through(seed: u64) {
                     version += 1;
                     Event::Reconcile { candidate: Version(version), token: token() }
                 }
-                _ => break,
+                Phase::Resting { .. }
+                | Phase::Staged(_)
+                | Phase::Applied { .. }
+                | Phase::Retiring { .. }
+                | Phase::Halted { .. } => break,
             },
         };
         if let Event::Answered { step: Step::Verify, version, answer: Answer::Yes } = &event {
@@ -355,7 +357,10 @@ fn live_through(seed: u64) {
         for valid in target.valid.iter().chain(&target.late) {
             // A version that was to be retired, or that a refused retirement left behind, is no longer ours to keep.
             let ours = Some(*valid) >= phase.current();
-            assert!(!ours || live.contains(valid), "seed {seed}: I1: {valid} is valid and lost in {phase:?} after {came:?}");
+            assert!(
+                !ours || live.contains(valid),
+                "seed {seed}: I1: {valid} is valid and lost in {phase:?} after {came:?}"
+            );
         }
     }
     assert!(

@@ -214,8 +214,7 @@ impl Sources {
 
     /// Writes the record of an answer; without it there is no answer.
     pub(super) async fn record(&self, caller: &Caller, handed: &Handed, grant: &str) -> Result<(), Refusal> {
-        let entry =
-            Entry::new("fetch").credential(&handed.name).version(handed.version).grant(grant).caller(caller);
+        let entry = Entry::new("fetch").credential(&handed.name).version(handed.version).grant(grant).caller(caller);
         self.audit.append_shared(&entry).await.map_err(|error| {
             tracing::error!(%error, "nothing is handed out that can't be recorded");
             Refusal::Broken

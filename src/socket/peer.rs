@@ -37,12 +37,8 @@ impl Peer {
     /// The kernel does not say.
     pub fn of(socket: &impl AsFd) -> io::Result<Self> {
         let credentials = getsockopt(socket, PeerCredentials)?;
-        let caller = Caller {
-            uid: credentials.uid(),
-            gid: credentials.gid(),
-            pid: credentials.pid(),
-            ..Caller::default()
-        };
+        let caller =
+            Caller { uid: credentials.uid(), gid: credentials.gid(), pid: credentials.pid(), ..Caller::default() };
         Ok(Self { caller, handle: Handle::None })
     }
 
@@ -75,10 +71,10 @@ impl Peer {
     /// # Errors
     /// The process has ended or now runs another executable.
     pub fn confirm(&self) -> io::Result<()> {
-        if let Some(exe) = &self.caller.exe {
-            if proc::exe(self.caller.pid)?.as_ref() != Some(exe) {
-                return Err(gone());
-            }
+        if let Some(exe) = &self.caller.exe
+            && proc::exe(self.caller.pid)?.as_ref() != Some(exe)
+        {
+            return Err(gone());
         }
         self.still_there()
     }
@@ -92,7 +88,11 @@ impl Peer {
                 if poll(&mut fds, PollTimeout::ZERO)? == 0 { Ok(()) } else { Err(gone()) }
             }
             Handle::StartTime(start) => {
-                if proc::start_time(self.caller.pid)? == *start { Ok(()) } else { Err(gone()) }
+                if proc::start_time(self.caller.pid)? == *start {
+                    Ok(())
+                } else {
+                    Err(gone())
+                }
             }
         }
     }

@@ -70,6 +70,12 @@ pub enum StoreError {
         /// How long it is; reading stops early.
         bytes: usize,
     },
+    /// A file of a first secret without one.
+    #[error("{} is empty, or not UTF-8", path.display())]
+    SecretFile {
+        /// Which.
+        path: PathBuf,
+    },
     /// A passphrase that is too short.
     #[error("the passphrase has fewer than {min} characters")]
     Passphrase {
@@ -175,7 +181,7 @@ pub enum StoreError {
         trouble: String,
     },
     /// sled holds fewer or other values than were committed.
-    #[error("the store's index should hold {expected} values and holds {found} of them")]
+    #[error("the store's index does not hold what was committed ({found} of {expected} values)")]
     Incomplete {
         /// How many values were committed and not deleted.
         expected: u64,
@@ -242,15 +248,12 @@ impl StoreError {
     /// What to do next, as a sentence without a full stop.
     pub fn remedy(&self) -> Option<String> {
         Some(match self {
-            Self::Io { source, path, .. } => match source.kind() {
-                io::ErrorKind::ReadOnlyFilesystem => {
-                    format!("mount the file system of {} for writing", path.display())
-                }
-                io::ErrorKind::PermissionDenied => {
-                    format!("give the user that runs keywheeld the right to {}", path.display())
-                }
-                _ => return None,
-            },
+            Self::Io { source, path, .. } if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                format!("mount the file system of {} for writing", path.display())
+            }
+            Self::Io { source, path, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                format!("give the user that runs keywheeld the right to {}", path.display())
+            }
             Self::NoSpace { path, .. } => {
                 format!("free some space on the file system of {}", path.display())
             }
@@ -265,11 +268,12 @@ impl StoreError {
             Self::KeyFile { path, .. } => {
                 format!("restore {}, or make a key with `openssl rand -hex 32` for a new store", path.display())
             }
+            Self::SecretFile { path } => format!("write the secret into {}, as one line of text", path.display()),
             Self::Passphrase { min } => format!("choose one of at least {min} characters, best four random words"),
             Self::WrongKey { .. } => "give the key or passphrase that the store was made with; \
                  if that is the one, restore the keyring from a backup"
                 .to_owned(),
-            Self::KeySource { wanted, .. } => format!("set `master_key` in the configuration to {wanted}"),
+            Self::KeySource { wanted, .. } => format!("name {wanted} in [key] of the configuration"),
             Self::Keyring { path, .. } | Self::KeyringMissing { path } => {
                 format!("restore {} from a backup of this store", path.display())
             }
@@ -285,7 +289,7 @@ impl StoreError {
                 "restart keywheeld: it rebuilds the index from the journal".to_owned()
             }
             Self::Stopped { .. } => "find out what is wrong with the disk, then restart keywheeld".to_owned(),
-            Self::TooLarge { .. } | Self::Encode { .. } | Self::Crypto { .. } => return None,
+            Self::Io { .. } | Self::TooLarge { .. } | Self::Encode { .. } | Self::Crypto { .. } => return None,
         })
     }
 
@@ -311,10 +315,12 @@ fn damaged_remedy(path: &Path, offset: u64, evidence: Evidence) -> String {
 
 /// Turns a failed system call into an error that names the file.
 pub(super) fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
-    move |source| match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            StoreError::NoSpace { doing, path: path.to_owned() }
+    move |source| {
+        let path = path.to_owned();
+        if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            StoreError::NoSpace { doing, path }
+        } else {
+            StoreError::Io { doing, path, source }
         }
-        _ => StoreError::Io { doing, path: path.to_owned(), source },
     }
 }

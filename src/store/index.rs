@@ -3,11 +3,12 @@
 
 use std::fs;
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sled::IVec;
-use sled::transaction::{ConflictableTransactionError, TransactionError, Transactional};
+use sled::transaction::{ConflictableTransactionError, TransactionError, Transactional, TransactionalTree};
 
 use super::error::{StoreError, io_error};
 use super::files;
@@ -147,13 +148,12 @@ impl Index {
         if !path.exists() {
             files::make_folder(&path).map_err(Unopened::Failed)?;
         }
-        let unopened = |error| unopened(error, &path);
-        let config = sled::Config::new().path(&path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-        let db = config.open().map_err(unopened)?;
-        let mut trees = Vec::with_capacity(Tree::ALL.len());
-        for tree in Tree::ALL {
-            trees.push(db.open_tree(tree.name()).map_err(unopened)?);
-        }
+        let open = || {
+            let db = sled::Config::new().path(&path).cache_capacity(CACHE_BYTES).flush_every_ms(None).open()?;
+            let trees = Tree::ALL.iter().map(|tree| db.open_tree(tree.name())).collect::<Result<Vec<_>, _>>()?;
+            Ok((db, trees))
+        };
+        let (db, trees) = without_panic(open).map_err(|error| unopened(error, &path))?;
         let trees = trees.try_into().map_err(|_| Unopened::Damaged("a tree is missing".to_owned()))?;
         Ok(Self { dir: dir.to_owned(), keys: Arc::clone(keys), db, trees })
     }
@@ -171,7 +171,7 @@ impl Index {
 
     /// Applies `ops` and moves the head to `position`, in one transaction.
     pub(super) fn apply(&self, before: &Head, ops: &[Op], position: Position) -> Result<Head, StoreError> {
-        let changed = self.trees[..].transaction(|trees| {
+        let apply = |trees: &Vec<TransactionalTree>| {
             let mut live = before.live;
             for op in ops {
                 let tree = &trees[op.tree.place()];
@@ -191,26 +191,40 @@ impl Index {
                 self.keys.seal(Tree::Head, HEAD, &head.encode()).map_err(ConflictableTransactionError::Abort)?;
             trees[Tree::Head.place()].insert(HEAD, sealed)?;
             Ok(head)
+        };
+        let applied = without_panic(|| match self.trees[..].transaction(apply) {
+            Ok(head) => Ok(Ok(head)),
+            Err(TransactionError::Abort(error)) => Ok(Err(error)),
+            Err(TransactionError::Storage(error)) => Err(error),
         });
-        changed.map_err(|error| match error {
-            TransactionError::Abort(error) => error,
-            TransactionError::Storage(error) => self.failed("take a commit", &error),
-        })
+        applied.map_err(|error| self.failed("take a commit", &error))?
     }
 
     /// A value as it is stored.
     pub(super) fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<IVec>, StoreError> {
-        self.trees[tree.place()].get(key).map_err(|error| self.failed("read", &error))
+        without_panic(|| self.trees[tree.place()].get(key)).map_err(|error| self.failed("read", &error))
     }
 
     /// Every entry of a tree whose key is at most `last`, in the order of the keys.
     pub(super) fn upto(&self, tree: Tree, last: &[u8]) -> impl Iterator<Item = Result<(IVec, IVec), StoreError>> + '_ {
-        self.trees[tree.place()].range(..=last).map(|entry| entry.map_err(|error| self.failed("read", &error)))
+        self.entries(self.trees[tree.place()].range(..=last))
     }
 
     /// Every entry of a tree, in the order of the keys.
     pub(super) fn all(&self, tree: Tree) -> impl Iterator<Item = Result<(IVec, IVec), StoreError>> + '_ {
-        self.trees[tree.place()].iter().map(|entry| entry.map_err(|error| self.failed("read", &error)))
+        self.entries(self.trees[tree.place()].iter())
+    }
+
+    fn entries(&self, mut found: sled::Iter) -> impl Iterator<Item = Result<(IVec, IVec), StoreError>> + '_ {
+        let mut failed = false;
+        std::iter::from_fn(move || {
+            if failed {
+                return None;
+            }
+            let entry = without_panic(|| found.next().transpose()).map_err(|error| self.failed("read", &error));
+            failed = entry.is_err();
+            entry.transpose()
+        })
     }
 
     /// Counts what is really there.
@@ -227,7 +241,7 @@ impl Index {
 
     /// Writes what sled keeps in memory. Not a disk flush (sled 0.34.7, pagecache/iobuf.rs), and none is needed.
     pub(super) fn flush(&self) -> Result<(), StoreError> {
-        self.db.flush().map_err(|error| self.failed("flush", &error)).map(drop)
+        without_panic(|| self.db.flush()).map_err(|error| self.failed("flush", &error)).map(drop)
     }
 
     /// The error for a damaged value; the next start will make the index again.
@@ -260,14 +274,20 @@ impl Index {
     }
 }
 
+/// Calls sled, which meets some damage with a panic (0.34.7, "tried to serialize Uninitialized"). Nothing is left in
+/// doubt by one: readers change nothing, and the writer stops.
+fn without_panic<T>(call: impl FnOnce() -> sled::Result<T>) -> sled::Result<T> {
+    std::panic::catch_unwind(AssertUnwindSafe(call))
+        .unwrap_or_else(|_| Err(sled::Error::ReportableBug("it panicked".to_owned())))
+}
+
 fn unopened(error: sled::Error, path: &Path) -> Unopened {
     use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    match error {
-        sled::Error::Io(source)
-            if matches!(source.kind(), StorageFull | QuotaExceeded | PermissionDenied | ReadOnlyFilesystem) =>
-        {
-            Unopened::Failed(io_error("open the index", path)(source))
+    if let sled::Error::Io(source) = error {
+        if matches!(source.kind(), StorageFull | QuotaExceeded | PermissionDenied | ReadOnlyFilesystem) {
+            return Unopened::Failed(io_error("open the index", path)(source));
         }
-        other => Unopened::Damaged(other.to_string()),
+        return Unopened::Damaged(source.to_string());
     }
+    Unopened::Damaged(error.to_string())
 }

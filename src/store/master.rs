@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use keywheel_protocol::Secret;
 use nix::fcntl::OFlag;
 use zeroize::Zeroizing;
 
@@ -13,6 +14,9 @@ use super::{files, hex, seal};
 
 /// The longest thing that can be a key: 64 digits and the end of a line.
 const KEY_FILE_BYTES_MAX: usize = 66;
+
+/// The longest first secret that is read from a file.
+const SECRET_FILE_BYTES_MAX: usize = 64 << 10;
 
 /// The 32 bytes that wrap the store key. Wiped on drop.
 pub struct MasterKey(pub(crate) Zeroizing<[u8; 32]>);
@@ -58,21 +62,41 @@ pub fn create_key_file(path: &Path) -> Result<MasterKey, StoreError> {
     Ok(key)
 }
 
+/// Reads a first secret from a file that is guarded like a key file, or from a systemd credential; one end of a line is
+/// left out.
+///
+/// # Errors
+/// [`StoreError`] that names the file, what is wrong with it and the remedy.
+pub fn read_secret_file(path: &Path) -> Result<Secret, StoreError> {
+    let bytes = read_guarded(path, 0o037, SECRET_FILE_BYTES_MAX)?;
+    let text = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    match std::str::from_utf8(text) {
+        Ok(text) if !text.is_empty() => Ok(Secret::new(text.to_owned())),
+        Ok(_) | Err(_) => Err(StoreError::SecretFile { path: path.to_owned() }),
+    }
+}
+
 fn read_key(path: &Path, forbidden: u32) -> Result<MasterKey, StoreError> {
+    let bytes = read_guarded(path, forbidden, KEY_FILE_BYTES_MAX)?;
+    parse(&bytes).ok_or_else(|| StoreError::KeyFile { path: path.to_owned(), bytes: bytes.len() })
+}
+
+/// Reads a file after the open handle was found to be a regular file of root's or this user's without the `forbidden`
+/// bits. Gives one byte more than `max` of a longer one.
+fn read_guarded(path: &Path, forbidden: u32, max: usize) -> Result<Zeroizing<Vec<u8>>, StoreError> {
     // Not following a link and not waiting for a pipe's other end; what is open is then looked at, not its name.
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let file = match OpenOptions::new().read(true).custom_flags(flags.bits()).open(path) {
         Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ELOOP as i32) => {
             return Err(StoreError::Kind { path: path.to_owned(), wanted: "regular file" });
         }
-        opened => opened.map_err(io_error("open the key file", path))?,
+        opened => opened.map_err(io_error("open", path))?,
     };
     check(&file, path, forbidden)?;
-    // One byte more than a key can have, so that a longer file is told from a full one; sized at once, so that no
-    // outgrown buffer stays behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(KEY_FILE_BYTES_MAX + 1));
-    file.take(KEY_FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(io_error("read the key file", path))?;
-    parse(&bytes).ok_or_else(|| StoreError::KeyFile { path: path.to_owned(), bytes: bytes.len() })
+    // Sized at once, so that no outgrown buffer stays behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(max + 1));
+    file.take(max as u64 + 1).read_to_end(&mut bytes).map_err(io_error("read", path))?;
+    Ok(bytes)
 }
 
 fn check(file: &File, path: &Path, forbidden: u32) -> Result<(), StoreError> {

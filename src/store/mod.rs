@@ -30,7 +30,7 @@ use keywheel_protocol::Fields;
 
 pub use error::{Evidence, StoreError};
 pub use keyring::PASSPHRASE_CHARS_MIN;
-pub use master::{MasterKey, create_key_file, key_from_credential, key_from_file};
+pub use master::{MasterKey, create_key_file, key_from_credential, key_from_file, read_secret_file};
 pub use open::{open, open_with_passphrase};
 pub use reader::Reader;
 pub use record::{Outcome, Record, Source, Trouble, TroubleKind, VersionInfo};
@@ -86,6 +86,6 @@ pub struct Opened {
 pub struct Options {
     /// The store's folder, mode 0700; made if it is absent.
     pub dir: PathBuf,
-    /// Bytes that stay free: no rotation starts below, and the ballast file has this size.
+    /// Bytes that stay free: no rotation starts below, and the ballast file has this size. At least 4 MiB.
     pub free_floor_bytes: u64,
 }

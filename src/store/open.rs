@@ -132,9 +132,17 @@ fn look_at_index(
         Err(Unopened::Failed(error)) => return Err(error),
         Err(Unopened::Damaged(why)) => return Ok((Found::Unusable(why), None)),
     };
-    Ok(match index.head() {
-        Ok(Some(head)) => (Found::Upto(head.position), Some((index, head))),
-        Ok(None) => (Found::Nothing, Some((index, Head::default()))),
+    let head = match index.head() {
+        Ok(Some(head)) => head,
+        Ok(None) => return Ok((Found::Nothing, Some((index, Head::default())))),
+        Err(error) => return Ok((Found::Unusable(error.to_string()), None)),
+    };
+    Ok(match index.take_inventory() {
+        Ok(live) if live == head.live => (Found::Upto(head.position), Some((index, head))),
+        Ok(live) => {
+            let lost = StoreError::Incomplete { expected: head.live.values, found: live.values };
+            (Found::Unusable(lost.to_string()), None)
+        }
         Err(error) => (Found::Unusable(error.to_string()), None),
     })
 }

@@ -78,6 +78,11 @@ impl Op {
         (2 + key.len() + 4 + value.len()) as u64
     }
 
+    /// Bytes that this takes in the journal.
+    pub(super) fn size(&self) -> u64 {
+        Self::bytes(&self.key, self.value.as_deref().unwrap_or_default())
+    }
+
     /// Appends this to a frame's body: tree (its top bit set on a removal), length of the key, key, and for a put the
     /// length of the value (little endian) and the value.
     pub(super) fn encode(&self, body: &mut Vec<u8>) {

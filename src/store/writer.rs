@@ -64,7 +64,7 @@ impl Writer {
             return Ok(self.journal.position().sequence);
         }
         let ops = self.plan(batch)?;
-        self.ballast.release_if_tight();
+        self.ballast.make_room_for(ops.iter().map(Op::size).sum())?;
         self.append(&ops)?;
         self.journal.sync().map_err(|error| self.stop(&error))?;
         failpoint::hit("store.commit.journaled");
@@ -84,8 +84,9 @@ impl Writer {
     /// After [`StoreError::Stopped`] no more commits are taken; after any other the store is as usable as before.
     pub fn maintain(&mut self) -> Result<(), StoreError> {
         self.refuse_if_stopped()?;
-        self.store.index.flush()?;
         self.ballast.restore()?;
+        self.ballast.make_room_for(0)?;
+        self.store.index.flush()?;
         if compact::is_worthwhile(self.journal.bytes(), self.head.live.bytes) { self.compact() } else { Ok(()) }
     }
 

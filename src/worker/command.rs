@@ -28,6 +28,9 @@ pub enum ProgramError {
         /// Why not.
         source: std::io::Error,
     },
+    /// Nothing that a rotator could be called.
+    #[error("a kind is the name of a rotator: it starts with a letter or digit and has no slash")]
+    Kind,
     /// Somebody who is not root could exchange the program.
     #[error("{} is not to be trusted: it must be a file owned by root or by the daemon's user that nobody else can write; `chmod go-w`", path.display())]
     Untrusted {
@@ -44,12 +47,14 @@ impl Program {
     pub fn find(daemon: &Daemon, kind: &str) -> Result<Self, ProgramError> {
         trusted(&daemon.rotator)?;
         let drop_in = daemon.rotators_dir.join(kind);
-        let plain = !kind.contains('/') && !kind.starts_with('.');
-        let what = if plain && drop_in.symlink_metadata().is_ok() {
+        if !kind.starts_with(|c: char| c.is_ascii_alphanumeric()) || kind.contains(['/', '\0']) {
+            return Err(ProgramError::Kind);
+        }
+        let what = if drop_in.symlink_metadata().is_ok() {
             trusted(&drop_in)?;
             vec!["--exec".into(), drop_in.into_os_string()]
         } else {
-            vec!["--".into(), kind.into()]
+            vec![kind.into()]
         };
         Ok(Self { launcher: daemon.rotator.clone(), cage: Vec::new(), what })
     }
@@ -122,7 +127,7 @@ mod tests {
 
     #[test]
     fn the_cage_opens_for_the_settings_that_are_there_and_no_others() {
-        let mut program = Program { launcher: "/r".into(), cage: vec![], what: vec!["--".into(), "postgres".into()] };
+        let mut program = Program { launcher: "/r".into(), cage: vec![], what: vec!["postgres".into()] };
         let described = [
             setting("host", SettingKind::Text, Access::Read, None),
             setting("port", SettingKind::Port, Access::None, Some("5432")),
@@ -139,7 +144,7 @@ mod tests {
         let line: Vec<_> = program.arguments().map(|word| word.to_str().expect("text")).collect();
         assert_eq!(
             line,
-            ["run", "--read", "/run/postgresql", "--connect", "5432", "--replace", "/etc/htpasswd", "--", "postgres"]
+            ["run", "--read", "/run/postgresql", "--connect", "5432", "--replace", "/etc/htpasswd", "postgres"]
         );
     }
 }

@@ -6,11 +6,13 @@
 
 mod describe;
 mod message;
+mod permissions;
 mod secret;
 mod wire;
 
 pub use describe::{Access, Description, Origin, Overlap, Setting, SettingKind, Strategy};
 pub use message::{Account, By, Login, Reason, Reply, Request, Step, Yes};
+pub use permissions::Permissions;
 pub use secret::{Fields, Secret};
 pub use wire::{
     LINE_BYTES_MAX, WireError, decode_fields, decode_reply, decode_request, encode_fields, encode_reply, encode_request,

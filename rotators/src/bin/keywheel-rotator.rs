@@ -1,2 +1,4 @@
 //! keywheel-rotator.
-fn main() {}
+fn main() -> std::process::ExitCode {
+    keywheel_rotators::cli::main(std::env::args_os().skip(1))
+}

@@ -18,7 +18,8 @@ fn i1_what_was_committed_is_there_after_a_restart() {
 
 #[test]
 fn what_is_absent_is_none() {
-    let opened = Scratch::new().opened();
+    let scratch = Scratch::new();
+    let opened = scratch.opened();
     assert_has_not(&opened.reader, 0);
     assert!(opened.reader.note("nothing").expect("read").is_none());
     assert!(opened.reader.due(Timestamp(i64::MAX), 10).expect("listed").is_empty());
@@ -27,7 +28,8 @@ fn what_is_absent_is_none() {
 
 #[test]
 fn a_secret_can_be_dropped_and_the_other_versions_stay() {
-    let mut opened = Scratch::new().opened();
+    let scratch = Scratch::new();
+    let mut opened = scratch.opened();
     opened.writer.commit(batch(1, 1)).expect("committed");
     opened.writer.commit(batch(1, 2)).expect("committed");
     opened.writer.commit(vec![Change::DropSecret { name: name(1), version: Version(1) }]).expect("committed");
@@ -49,7 +51,8 @@ fn notes_are_kept_and_replaced() {
 
 #[test]
 fn the_earliest_wake_up_comes_first_even_before_1970() {
-    let mut opened = Scratch::new().opened();
+    let scratch = Scratch::new();
+    let mut opened = scratch.opened();
     for (number, at) in [(0, Some(5)), (1, Some(-5)), (2, None), (3, Some(i64::MIN)), (4, Some(i64::MAX)), (5, Some(0))]
     {
         opened.writer.commit(vec![Change::PutRecord(Box::new(record(number, at)))]).expect("committed");

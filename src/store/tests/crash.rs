@@ -65,6 +65,10 @@ fn assert_nothing_lost(scratch: &Scratch) -> u32 {
     sum
 }
 
+fn told(scratch: &Scratch) -> u64 {
+    fs::metadata(scratch.dir().with_extension("acknowledged")).map_or(0, |found| found.len())
+}
+
 #[test]
 fn i1_a_process_killed_at_any_moment_loses_nothing_acknowledged() {
     let scratch = Scratch::new();
@@ -76,7 +80,13 @@ fn i1_a_process_killed_at_any_moment_loses_nothing_acknowledged() {
             .stdout(Stdio::null())
             .spawn()
             .expect("started");
-        std::thread::sleep(Duration::from_millis(u64::from(150 + kill * 37 % 211)));
+        // Every third time while it opens the store, else once it has come to commit.
+        let before = told(&scratch);
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while kill % 3 != 0 && told(&scratch) == before && std::time::Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        std::thread::sleep(Duration::from_millis(u64::from(kill * 37 % 83)));
         child.kill().expect("killed");
         child.wait().expect("ended");
         sum = assert_nothing_lost(&scratch);

@@ -1,0 +1,57 @@
+//! The table of the built-in kinds. Everything that lists, describes or serves them reads it.
+
+use keywheel_protocol::{Description, Reply, Request, Yes};
+
+use crate::{htpasswd, postgres};
+
+/// A built-in kind of target.
+#[derive(Debug)]
+pub struct Kind {
+    /// Its name, as in `kind = "…"` of a target.
+    pub name: &'static str,
+    /// What it says of itself.
+    pub describe: fn() -> Description,
+    /// Performs any step but `describe`. Never retries, keeps nothing between calls, and answers before the deadline.
+    pub answer: fn(&Request) -> Reply,
+}
+
+/// All of them, in the order of their names.
+pub const KINDS: &[Kind] = &[
+    Kind { name: "htpasswd", describe: htpasswd::describe, answer: htpasswd::answer },
+    Kind { name: "postgres", describe: postgres::describe, answer: postgres::answer },
+];
+
+impl Kind {
+    /// The kind of this name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        KINDS.iter().find(|kind| kind.name == name)
+    }
+
+    /// The reply to `request`, `describe` included.
+    pub fn reply(&self, request: &Request) -> Reply {
+        if request.step == keywheel_protocol::Step::Describe {
+            let description = Some(Box::new((self.describe)()));
+            Reply::Yes(Yes { description, ..Yes::default() })
+        } else {
+            (self.answer)(request)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_order_and_each_kind_knows_its_name() {
+        assert!(KINDS.is_sorted_by_key(|kind| kind.name));
+        for kind in KINDS {
+            let description = (kind.describe)();
+            assert_eq!(description.kind, kind.name);
+            assert!(!description.summary.is_empty() && !description.strategies.is_empty());
+            for setting in description.target.iter().chain(&description.credential) {
+                assert!(!setting.help.is_empty() && !setting.help.ends_with('.'), "{}: {}", kind.name, setting.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! PostgreSQL roles.
+//!
+//! The server never sees a new password: it is sent the SCRAM-SHA-256 verifier that the server would have computed, so
+//! neither its log nor `pg_stat_activity` can show the clear text.
+
+mod alternate;
+mod describe;
+mod discover;
+mod scram;
+mod session;
+mod verdict;
+
+pub(crate) use describe::describe;
+
+use keywheel_protocol::{By, Reason, Reply, Request, Step, Yes};
+use sqlx::Row;
+
+use crate::deadline::Deadline;
+use crate::settings::{Pair, Settings, is_plain};
+use session::{Session, Target, identifier, literal};
+
+/// The longest password that is set, in bytes. SCRAM hashes any length; this is far above what clients can type or store.
+const PASSWORD_BYTES_MAX: usize = 16 << 10;
+/// The longest role name, in bytes: PostgreSQL cuts a longer one, and the cut name may be another role's.
+const NAME_BYTES_MAX: usize = 63;
+
+/// Performs one step.
+pub(crate) fn answer(request: &Request) -> Reply {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Reply::not_reached(format!("the worker has no event loop: {error}")),
+    };
+    let reply = runtime.block_on(async {
+        let deadline = Deadline::after_ms(request.deadline_ms);
+        let step = match request.step {
+            Step::Apply => apply(request, deadline).await,
+            Step::Verify => verify(request, deadline).await,
+            Step::Retire => retire(request, deadline).await,
+            Step::Discover => discover::discover(request, deadline).await,
+            Step::Describe => Err(Reply::no(Reason::Unsupported, "describe is answered without a server")),
+        };
+        step.unwrap_or_else(|reply| reply)
+    });
+    // A name that is still being looked up must not hold up the answer.
+    runtime.shutdown_background();
+    reply
+}
+
+async fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
+    let subject = checked_subject(request)?;
+    let target = Target::of(request)?;
+    let login = Pair::login(request)?;
+    let by = request.login.as_ref().map_or(By::Account, |login| login.by);
+    if by == By::Account && login.username != subject.username {
+        let message =
+            format!("{} can't change the password of {}; give the target an admin", login.username, subject.username);
+        return Err(Reply::no(Reason::Unsupported, message));
+    }
+    let mut session = match target.connect(login, deadline).await {
+        Err(refused) if by == By::Account && is_refused_login(&refused) => {
+            // An earlier try of this very change may have taken hold.
+            return match target.connect(subject, deadline).await {
+                Ok(_) => Ok(noted(Some("the new password was in force already".to_owned()))),
+                Err(_) => Err(refused),
+            };
+        }
+        session => session?,
+    };
+    session.require_scram()?;
+    let verifier = scram::verifier(subject.password)
+        .map_err(|error| Reply::not_reached(format!("no random salt could be drawn, and nothing was sent: {error}")))?;
+    let accounts = Settings(&request.credential).accounts()?;
+    let (change, note) = match (role(&mut session, subject.username).await?, accounts) {
+        (Some(role), _) => {
+            role.refuse_if_shut(subject.username)?;
+            (format!("ALTER ROLE {} PASSWORD {}", identifier(subject.username), literal(&verifier)), None)
+        }
+        (None, Some([one, two])) if by == By::Admin && [one, two].contains(&subject.username) => {
+            let first = if subject.username == one { two } else { one };
+            alternate::twin(&mut session, first, subject.username, &verifier).await?
+        }
+        (None, _) => return Err(Reply::no(Reason::Missing, format!("there is no role {}", subject.username))),
+    };
+    session.change(change).await?;
+    Ok(noted(note))
+}
+
+async fn verify(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
+    let subject = Pair::subject(request)?;
+    let mut session = Target::of(request)?.connect(subject, deadline).await?;
+    let row = session.one(sqlx::query("SELECT session_user::text")).await?;
+    let user: String = row.and_then(|row| row.try_get(0).ok()).unwrap_or_default();
+    if user == subject.username {
+        Ok(Reply::yes())
+    } else {
+        let message = format!(
+            "the server took the login of {} for {user:?}: its user name map decides, not the password",
+            subject.username
+        );
+        Err(Reply::no(Reason::Unsupported, message))
+    }
+}
+
+/// Makes the password of the account that is out of turn useless. Under `replace` the old password died with the change,
+/// and the role must be left alone.
+async fn retire(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
+    let subject = Pair::subject(request)?;
+    let Some(accounts) = Settings(&request.credential).accounts()? else {
+        return Ok(noted(Some("the old password ended when the new one was set".to_owned())));
+    };
+    if !accounts.contains(&subject.username) {
+        return Err(Reply::no(Reason::Unsupported, format!("{} is none of the accounts", subject.username)));
+    }
+    let target = Target::of(request)?;
+    // Only what still opens the role is taken away: another try of this step may come after the role's next password.
+    match target.connect(subject, deadline).await {
+        Err(refused) if is_refused_login(&refused) => return Ok(Reply::yes()),
+        Err(reply) => return Err(reply),
+        Ok(_) => {}
+    }
+    if request.login.as_ref().is_none_or(|login| login.by != By::Admin) {
+        let message = "accounts in turn need an admin: an account without a password can't set itself a new one";
+        return Err(Reply::no(Reason::Unsupported, message));
+    }
+    let mut session = target.connect(Pair::login(request)?, deadline).await?;
+    session.change(format!("ALTER ROLE {} PASSWORD NULL", identifier(subject.username))).await?;
+    let note = format!(
+        "{} has no password now; connections that are open, peer and certificate logins stay",
+        subject.username
+    );
+    Ok(noted(Some(note)))
+}
+
+fn noted(note: Option<String>) -> Reply {
+    Reply::Yes(Yes { note, ..Yes::default() })
+}
+
+fn is_refused_login(reply: &Reply) -> bool {
+    matches!(reply, Reply::No { reason: Reason::Credential, .. })
+}
+
+/// The subject of an `apply`, if its password can be set.
+fn checked_subject(request: &Request) -> Result<Pair<'_>, Reply> {
+    let subject = Pair::subject(request)?;
+    let length = subject.password.expose().len();
+    if length > PASSWORD_BYTES_MAX {
+        let message = format!("the password has {length} bytes, and {PASSWORD_BYTES_MAX} is the most that is set");
+        return Err(Reply::no(Reason::Policy, message));
+    }
+    if !is_plain(subject.password) {
+        let message = "the password must be of printable ASCII characters: clients differ in how they prepare others";
+        return Err(Reply::no(Reason::Policy, message));
+    }
+    if subject.username.len() > NAME_BYTES_MAX {
+        let message = format!("the role's name is longer than {NAME_BYTES_MAX} bytes");
+        return Err(Reply::no(Reason::Unsupported, message));
+    }
+    Ok(subject)
+}
+
+struct Role {
+    can_login: bool,
+    expired: bool,
+    valid_until: Option<String>,
+}
+
+async fn role(session: &mut Session, name: &str) -> Result<Option<Role>, Reply> {
+    let query = sqlx::query(
+        "SELECT rolcanlogin, coalesce(rolvaliduntil < now(), false), rolvaliduntil::text
+         FROM pg_catalog.pg_roles WHERE rolname::text = $1",
+    );
+    let row = session.one(query.bind(name)).await?;
+    let read = |row: sqlx::postgres::PgRow| {
+        Ok(Role { can_login: row.try_get(0)?, expired: row.try_get(1)?, valid_until: row.try_get(2)? })
+    };
+    row.map(read).transpose().map_err(|error| verdict::of(&error, verdict::Stage::Question))
+}
+
+impl Role {
+    /// A new password would be no use to a role that can't log in with any; better to say so than to change it.
+    fn refuse_if_shut(&self, name: &str) -> Result<(), Reply> {
+        let role = identifier(name);
+        let message = if !self.can_login {
+            format!("the role may not log in; if it should, ALTER ROLE {role} LOGIN")
+        } else if self.expired {
+            let until = self.valid_until.as_deref().unwrap_or("a moment in the past");
+            format!(
+                "its passwords are refused since {until}; if they should not be, ALTER ROLE {role} VALID UNTIL 'infinity'"
+            )
+        } else {
+            return Ok(());
+        };
+        Err(Reply::no(Reason::Locked, message))
+    }
+}

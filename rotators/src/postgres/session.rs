@@ -1,0 +1,195 @@
+//! One connection to a server, with a deadline for each thing that is waited for.
+
+use std::path::Path;
+
+use keywheel_protocol::{Reason, Reply, Request};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow, PgSslMode};
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Postgres};
+use tokio::time::timeout;
+
+use super::verdict::{self, Stage};
+use crate::deadline::Deadline;
+use crate::failpoint;
+use crate::settings::{Pair, Settings};
+
+/// Where distributions keep the host's certificate authorities.
+const HOST_AUTHORITIES: &[&str] = &[
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// The first version with SCRAM-SHA-256.
+const SCRAM_SINCE: u32 = 100_000;
+
+/// A server, as the request's settings name it.
+pub(super) struct Target {
+    options: PgConnectOptions,
+    place: String,
+}
+
+impl Target {
+    /// Checks the settings.
+    pub(super) fn of(request: &Request) -> Result<Self, Reply> {
+        let settings = Settings(&request.target);
+        let host = settings.required("host")?;
+        let port = settings.number("port", 1..=65_535, 5432)?;
+        let port = u16::try_from(port).unwrap_or(u16::MAX);
+        let database = match Settings(&request.credential).text("database")? {
+            Some(database) => database,
+            None => settings.text("database")?.unwrap_or("postgres"),
+        };
+        let by_socket = host.starts_with('/');
+        let options = PgConnectOptions::new_without_pgpass().host(host).port(port).database(database);
+        let options = options.application_name("keywheel").statement_cache_capacity(0).disable_statement_logging();
+        let options = if by_socket { options.ssl_mode(PgSslMode::Disable) } else { with_tls(options, settings)? };
+        let place = if by_socket { format!("{host}/.s.PGSQL.{port}") } else { format!("{host} port {port}") };
+        Ok(Self { options, place })
+    }
+
+    /// Logs in.
+    pub(super) async fn connect(&self, login: Pair<'_>, deadline: Deadline) -> Result<Session, Reply> {
+        if login.username.contains(',') || login.username.contains(char::is_control) {
+            let message = "a role with a comma or a control character in its name can't log in from here";
+            return Err(Reply::no(Reason::Unsupported, message));
+        }
+        let options = self.options.clone().username(login.username).password(login.password.expose());
+        let connection = match timeout(deadline.left(), PgConnection::connect_with(&options)).await {
+            Ok(connection) => connection.map_err(|error| verdict::of_login(&error, login.username, &self.place))?,
+            Err(_) => return Err(Reply::not_reached(format!("{} did not answer in time", self.place))),
+        };
+        let mut session = Session { connection, deadline };
+        session.prepare().await?;
+        Ok(session)
+    }
+}
+
+fn with_tls(options: PgConnectOptions, settings: Settings<'_>) -> Result<PgConnectOptions, Reply> {
+    let ca_file = settings.text("ca_file")?;
+    let mode = match settings.text("tls")?.unwrap_or("verify-full") {
+        "disable" => PgSslMode::Disable,
+        "prefer" => PgSslMode::Prefer,
+        // As in libpq: whoever names an authority wants it asked.
+        "require" if ca_file.is_some() => PgSslMode::VerifyCa,
+        "require" => PgSslMode::Require,
+        "verify-ca" if ca_file.is_none() => {
+            let message = "tls = \"verify-ca\" needs a ca_file: any certificate of a public authority would pass";
+            return Err(Reply::no(Reason::Unsupported, message));
+        }
+        "verify-ca" => PgSslMode::VerifyCa,
+        "verify-full" => PgSslMode::VerifyFull,
+        other => return Err(Reply::no(Reason::Unsupported, format!("tls = {other:?} is not known"))),
+    };
+    let mut options = options.ssl_mode(mode);
+    if matches!(mode, PgSslMode::VerifyCa | PgSslMode::VerifyFull) {
+        let bundle = || HOST_AUTHORITIES.iter().copied().find(|path| Path::new(path).exists());
+        let Some(authorities) = ca_file.or_else(bundle) else {
+            return Err(Reply::no(Reason::Unsupported, "this host has no certificate authorities; name a ca_file"));
+        };
+        options = options.ssl_root_cert(readable(authorities)?);
+    }
+    match (settings.text("client_cert")?, settings.text("client_key")?) {
+        (None, None) => Ok(options),
+        (Some(cert), Some(key)) => Ok(options.ssl_client_cert(readable(cert)?).ssl_client_key(readable(key)?)),
+        _ => Err(Reply::no(Reason::Unsupported, "client_cert and client_key go together")),
+    }
+}
+
+/// The path, if it can be read: said before a password is sent anywhere.
+fn readable(path: &str) -> Result<&str, Reply> {
+    match std::fs::File::open(path) {
+        Ok(_) => Ok(path),
+        Err(error) => Err(Reply::no(Reason::Unsupported, format!("{path} can't be read: {error}"))),
+    }
+}
+
+/// A connection that is logged in.
+pub(super) struct Session {
+    connection: PgConnection,
+    deadline: Deadline,
+}
+
+impl Session {
+    /// Settings that make the outcome certain whatever the role's own are: names mean the system's, backslashes nothing,
+    /// an acknowledged change is on the server's disk, and a statement that waits is given up by the server while this
+    /// side still listens, so that it is known not to have happened.
+    async fn prepare(&mut self) -> Result<(), Reply> {
+        let left = self.deadline.left();
+        let server_ms = left.saturating_sub(left / 5).as_millis().max(1);
+        let sql = format!(
+            "SET search_path = ''; SET standard_conforming_strings = on; SET statement_timeout = {server_ms};
+             SELECT pg_catalog.set_config('synchronous_commit', 'on', false)
+             WHERE pg_catalog.current_setting('synchronous_commit') = 'off'"
+        );
+        self.simple(sql, Stage::Question).await
+    }
+
+    /// Refuses a server that knows no SCRAM.
+    pub(super) fn require_scram(&self) -> Result<(), Reply> {
+        match self.connection.server_version_num() {
+            Some(version) if version < SCRAM_SINCE => {
+                let message =
+                    "PostgreSQL before version 10 has no SCRAM-SHA-256; its md5 passwords are not set from here";
+                Err(Reply::no(Reason::Unsupported, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The first row of a question.
+    pub(super) async fn one(&mut self, query: Query<'_, Postgres, PgArguments>) -> Result<Option<PgRow>, Reply> {
+        let answer = query.persistent(false).fetch_optional(&mut self.connection);
+        settle(timeout(self.deadline.left(), answer).await, Stage::Question)
+    }
+
+    /// All rows of a question.
+    pub(super) async fn all(&mut self, query: Query<'_, Postgres, PgArguments>) -> Result<Vec<PgRow>, Reply> {
+        let answer = query.persistent(false).fetch_all(&mut self.connection);
+        settle(timeout(self.deadline.left(), answer).await, Stage::Question)
+    }
+
+    /// Sends the change: one message, and so one transaction, however many statements it has.
+    pub(super) async fn change(&mut self, sql: String) -> Result<(), Reply> {
+        if self.deadline.is_over() {
+            return Err(Reply::not_reached("there was no time left to make the change; nothing was sent"));
+        }
+        failpoint::hit("worker.apply.before");
+        self.simple(sql, Stage::Change).await
+    }
+
+    async fn simple(&mut self, sql: String, stage: Stage) -> Result<(), Reply> {
+        // Everything in it is a constant, a number, or went through `identifier` or `literal`.
+        let done = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut self.connection);
+        settle(timeout(self.deadline.left(), done).await, stage).map(|_| ())
+    }
+}
+
+fn settle<T>(outcome: Result<Result<T, sqlx::Error>, tokio::time::error::Elapsed>, stage: Stage) -> Result<T, Reply> {
+    match outcome {
+        Ok(answered) => answered.map_err(|error| verdict::of(&error, stage)),
+        Err(_) => Err(verdict::of_silence(stage)),
+    }
+}
+
+/// `name` as an identifier of SQL.
+pub(super) fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// `text` as a constant of SQL, where backslashes mean nothing (`standard_conforming_strings`).
+pub(super) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_a_name_or_a_text_ends_its_quotes() {
+        assert_eq!(identifier(r#"we"ird'; drop role x; --"#), r#""we""ird'; drop role x; --""#);
+        assert_eq!(literal(r"it's \' so"), r"'it''s \'' so'");
+    }
+}

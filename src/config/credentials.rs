@@ -1,0 +1,253 @@
+//! `[credential.*]`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keywheel_protocol::{By, Overlap, Strategy};
+
+use super::model::{Credential, Initial, Limits};
+use super::section::{Notes, Section};
+use super::settings;
+use super::targets::{self, suggestion};
+use super::tree::{Place, Value};
+use crate::generate::Policy;
+use crate::ids::{CredentialName, TargetName};
+use crate::rotation::{Backoff, Rules};
+use crate::schedule::{Missed, Rhythm, Schedule, Spec};
+use crate::time::Timestamp;
+
+const STRATEGIES: [(&str, Strategy); 4] = [
+    ("replace", Strategy::Replace),
+    ("alternate", Strategy::Alternate),
+    ("overlap", Strategy::Overlap),
+    ("ephemeral", Strategy::Ephemeral),
+];
+
+/// The word that stands for a strategy in the configuration.
+pub fn strategy_word(strategy: Strategy) -> &'static str {
+    STRATEGIES.iter().find(|(_, known)| *known == strategy).map_or("", |(word, _)| word)
+}
+
+/// How long the version before stays valid unless the configuration says otherwise.
+const GRACE: Duration = Duration::from_secs(600);
+
+/// The longest grace.
+const GRACE_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// What credentials are read against.
+pub(super) struct Around<'a> {
+    pub limits: &'a Limits,
+    pub targets: &'a BTreeMap<TargetName, targets::Read>,
+    /// Every [target.*] there is, usable or not.
+    pub named: &'a std::collections::BTreeSet<String>,
+    pub policies: &'a BTreeMap<String, Arc<Policy>>,
+    pub now: Timestamp,
+}
+
+/// The credentials, each with the place of its name.
+pub(super) fn read<'a>(
+    notes: &'a Notes,
+    all: Option<&Section<'a>>,
+    around: &Around,
+) -> BTreeMap<CredentialName, (Arc<Credential>, Place)> {
+    let mut credentials = BTreeMap::new();
+    for (name, place, node) in all.into_iter().flat_map(Section::entries) {
+        let Some(section) = Section::of_node(notes, place, node) else { continue };
+        match name.parse::<CredentialName>() {
+            Ok(name) => {
+                if let Some(credential) = credential(notes, &section, &name, around) {
+                    credentials.insert(name, (Arc::new(credential), place.clone()));
+                }
+            }
+            Err(error) => {
+                notes.problem(place, format!("{name:?} can't name a credential: {error}"), suggestion(name));
+            }
+        }
+    }
+    credentials
+}
+
+fn credential(notes: &Notes, section: &Section, name: &CredentialName, around: &Around) -> Option<Credential> {
+    let target = section.needed("target", "say where it is valid: the name of a [target.*]");
+    let read = target.and_then(|(text, place)| target_of(notes, text, place, around));
+    let accounts = accounts(notes, section);
+    let schedule = schedule(notes, section, around);
+    let policy = policy(notes, section, around);
+    let given_strategy = section.choice("strategy", &STRATEGIES);
+    let given_by = section.choice("change_by", &[("account", By::Account), ("admin", By::Admin)]);
+    let grace = section.duration("grace", Duration::ZERO..=GRACE_MAX);
+    let group = section.text("group").map(|(group, _)| group.to_owned());
+    let initial = initial(notes, section);
+    let read = read?;
+    let target = read.target.clone();
+    let settings = settings::read(notes, section, &target.description.credential, &target.kind);
+    section.finish(&[]);
+    let strategy = given_strategy.unwrap_or(if accounts.len() == 2 { Strategy::Alternate } else { Strategy::Replace });
+    let own_admin = target.admin.as_ref().filter(|admin| *admin != name);
+    let change_by = given_by.unwrap_or(if own_admin.is_some() { By::Admin } else { By::Account });
+    fit(notes, section, &target, strategy, change_by, &accounts, own_admin.is_some());
+    let overlaps = target.description.overlap == Overlap::Both || strategy == Strategy::Alternate;
+    let seed = seed(name);
+    let limits = around.limits;
+    let rules = Rules {
+        origin: target.description.origin,
+        overlaps,
+        prove_current: strategy != Strategy::Alternate,
+        grace: grace.unwrap_or(if overlaps { GRACE } else { Duration::ZERO }),
+        backoff: Backoff { first: limits.retry_first, max: limits.retry_max.max(limits.retry_first), seed },
+        lockout: read.lockout,
+        ..Rules::replacing()
+    };
+    Some(Credential {
+        name: name.clone(),
+        target,
+        settings,
+        accounts,
+        strategy,
+        change_by,
+        policy,
+        schedule,
+        group,
+        rules,
+        initial,
+        seed,
+    })
+}
+
+fn target_of<'t>(notes: &Notes, text: &str, place: &Place, around: &Around<'t>) -> Option<&'t targets::Read> {
+    let found = text.parse::<TargetName>().ok().and_then(|name| around.targets.get(&name));
+    // One that is there and wrong has its own problems.
+    if found.is_none() && !around.named.contains(text) {
+        let names = around.targets.keys().map(TargetName::as_str);
+        let help = super::section::nearest(text, names).map(|near| format!("did you mean `{near}`?"));
+        notes.problem(place, format!("there is no target {text:?}"), help);
+    }
+    found
+}
+
+fn accounts(notes: &Notes, section: &Section) -> Vec<String> {
+    let one = section.text("account").map(|(account, _)| account.to_owned());
+    let both: Vec<String> = section.texts("accounts").into_iter().map(|(account, _)| account.to_owned()).collect();
+    let accounts: Vec<String> = match (one, both.is_empty()) {
+        (Some(_), false) => {
+            let help = "keep one of `account` and `accounts`".to_owned();
+            notes.problem(&section.place, "the account is named twice", help);
+            both
+        }
+        (Some(one), true) => vec![one],
+        (None, _) => both,
+    };
+    if accounts.iter().any(|account| account.is_empty() || account.contains(char::is_control)) {
+        notes.problem(&section.place, "an account's name is empty or has control characters", None);
+    }
+    accounts
+}
+
+fn policy(notes: &Notes, section: &Section, around: &Around) -> Arc<Policy> {
+    let Some((name, place)) = section.text("generation") else { return Arc::default() };
+    around.policies.get(name).cloned().unwrap_or_else(|| {
+        let help = super::section::nearest(name, around.policies.keys().map(String::as_str))
+            .map(|near| format!("did you mean `{near}`?"));
+        notes.problem(place, format!("there is no [generation.{name}]"), help);
+        Arc::default()
+    })
+}
+
+fn schedule(notes: &Notes, section: &Section, around: &Around) -> Schedule {
+    let Some(node) = section.node("schedule") else { return Schedule::manual() };
+    let table = match &node.value {
+        Value::Text(word) if word == "manual" => return Schedule::manual(),
+        Value::Table(table) => Section::new(notes, node.place.clone(), table),
+        _ => {
+            let help = "write \"manual\", { every = \"30d\" } or { cron = \"0 3 * * SUN\", zone = \"Europe/Berlin\" }";
+            notes.problem(&node.place, "this is not a schedule", help.to_owned());
+            return Schedule::manual();
+        }
+    };
+    let cron = table.text("cron").map(|(cron, _)| Rhythm::Cron(cron.to_owned()));
+    let year = Duration::from_secs(366 * 24 * 3600);
+    let every = table.duration("every", Duration::from_secs(1)..=year * 10).map(Rhythm::Every);
+    let jitter = table.duration("jitter", Duration::ZERO..=year).unwrap_or_default();
+    let missed = table.choice("missed", &[("asap", Missed::Asap), ("next-window", Missed::NextWindow)]);
+    let zone = table.text("zone").map(|(zone, _)| zone.to_owned());
+    let window = table.text("window").map(|(window, _)| window.to_owned());
+    let spread = around.limits.catch_up_spread;
+    let rhythms = [table.node("cron").is_some(), table.node("every").is_some()];
+    table.finish(&["cron", "every", "zone", "window", "jitter", "missed"]);
+    let rhythm = match (cron, every) {
+        (Some(rhythm), None) | (None, Some(rhythm)) if rhythms != [true, true] => rhythm,
+        (None, None) if rhythms != [false, false] => return Schedule::manual(),
+        (_, _) => {
+            notes.problem(&node.place, "a schedule has either `cron` or `every`", None);
+            return Schedule::manual();
+        }
+    };
+    let spec = Spec { rhythm, zone, window, jitter, missed: missed.unwrap_or(Missed::Asap), spread };
+    match Schedule::new(spec, around.now) {
+        Ok(schedule) => {
+            for warning in schedule.warnings() {
+                notes.warning(&node.place, warning, None);
+            }
+            schedule
+        }
+        Err(error) => {
+            notes.problem(&node.place, error.to_string(), error.remedy());
+            Schedule::manual()
+        }
+    }
+}
+
+fn initial(notes: &Notes, section: &Section) -> Option<Initial> {
+    let table = section.section("initial")?;
+    let file = table.path("file").map(Initial::File);
+    let credential = table.text("systemd_credential").map(|(name, _)| Initial::SystemdCredential(name.to_owned()));
+    table.finish(&[]);
+    match (file, credential) {
+        (Some(initial), None) | (None, Some(initial)) => Some(initial),
+        (_, _) => {
+            let help = "keep one of `file` and `systemd_credential`".to_owned();
+            notes.problem(&table.place, "a first secret has one source", help);
+            None
+        }
+    }
+}
+
+/// What strategy, accounts and admin must be to each other.
+fn fit(
+    notes: &Notes,
+    section: &Section,
+    target: &super::model::Target,
+    strategy: Strategy,
+    change_by: By,
+    accounts: &[String],
+    has_admin: bool,
+) {
+    let place = &section.place;
+    let word = strategy_word(strategy);
+    if !target.description.strategies.contains(&strategy) {
+        notes.problem(place, format!("kind {} can't do strategy {word:?}", target.kind), None);
+    }
+    if strategy == Strategy::Alternate {
+        if accounts.len() != 2 || accounts[0] == accounts[1] {
+            let help = "name them: `accounts = [\"app_a\", \"app_b\"]`".to_owned();
+            notes.problem(place, "strategy \"alternate\" takes two different accounts in turn", help);
+        }
+        if !has_admin || change_by == By::Account {
+            let help = format!("give target {} an `admin`, and leave `change_by` at \"admin\"", target.name);
+            notes.problem(place, "strategy \"alternate\" needs the admin credential to set the other account", help);
+        }
+    } else if accounts.len() > 1 {
+        notes.problem(place, "two accounts need strategy \"alternate\"", None);
+    }
+    if change_by == By::Admin && !has_admin {
+        let help = format!("give target {} an `admin`, or let the account change its own password", target.name);
+        notes.problem(place, "`change_by = \"admin\"` needs an admin credential", help);
+    }
+}
+
+/// The same number for the same name, for jitter and spread.
+fn seed(name: &CredentialName) -> u64 {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, name.as_str().as_bytes());
+    digest.as_ref().first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
