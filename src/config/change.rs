@@ -11,10 +11,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<String> {
     let mut changes = Vec::new();
     compare("target", &old.targets, &new.targets, same_target, &mut changes);
     compare("credential", &old.credentials, &new.credentials, same_credential, &mut changes);
-    let grants = |config: &Config| -> BTreeMap<String, String> {
-        config.grants.specs().map(|spec| (spec.name.clone(), format!("{spec:?}"))).collect()
-    };
-    compare("grant", &grants(old), &grants(new), |a, b| a == b, &mut changes);
+    compare("grant", &old.grant_specs, &new.grant_specs, |a, b| a == b, &mut changes);
     if old.limits != new.limits {
         changes.push("limits changed".to_owned());
     }

@@ -70,6 +70,7 @@ fn build(
     root.finish(&[]);
     check_admins(notes, &targets, &credentials);
     check_accounts(notes, &credentials);
+    let grant_specs = granted.iter().map(|(spec, _)| (spec.name.clone(), spec.clone())).collect();
     let grants = compile(notes, granted, &credentials)?;
     Some(Config {
         daemon,
@@ -79,6 +80,7 @@ fn build(
         targets: targets.into_iter().map(|(name, read)| (name, read.target)).collect(),
         credentials: credentials.into_iter().map(|(name, (credential, _))| (name, credential)).collect(),
         grants,
+        grant_specs,
     })
 }
 
