@@ -36,7 +36,8 @@ TOML
 
 # Starts keywheeld on $scratch/keywheel.toml, its log going to the given file or, by default, to this terminal.
 start_daemon() {
-  "$bin/keywheel" --quiet check --config "$scratch/keywheel.toml"
+  # It also warns that this is turned over more often than anyone would want, which is the point here.
+  "$bin/keywheel" check --config "$scratch/keywheel.toml" >"$scratch/check" 2>&1 || { cat "$scratch/check" >&2; exit 1; }
   "$bin/keywheeld" --config "$scratch/keywheel.toml" 2>>"${1:-/dev/stderr}" &
   daemon=$!
   for _ in $(seq 200); do
