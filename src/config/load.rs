@@ -12,7 +12,7 @@ use super::problem::{Problem, Problems};
 use super::section::{Notes, Section};
 use super::targets::{self, Kinds};
 use super::tree::{Place, Table};
-use super::{daemon, files, generation, grants};
+use super::{daemon, files, generation, grants, secrets};
 use crate::ids::{CredentialName, TargetName};
 use crate::policy::{GrantSpec, Grants};
 use crate::time::Timestamp;
@@ -56,6 +56,7 @@ fn build(
     describe: &mut dyn FnMut(&str, &Daemon) -> Result<Description, String>,
 ) -> Option<Config> {
     let root = Section::new(notes, Place { file: 0, span: 0..0 }, table);
+    secrets::refuse(notes, table);
     let daemon = daemon::daemon(root.section("daemon").as_ref());
     let key = daemon::key(notes, root.section("key").as_ref());
     let limits = daemon::limits(root.section("limits").as_ref());
