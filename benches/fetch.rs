@@ -80,8 +80,7 @@ fn server(role: &str, socket: &Path) -> Child {
 
 fn run_clients(socket: &Path, mode: &str) -> f64 {
     let program = std::env::current_exe().unwrap();
-    let output =
-        Command::new(program).arg("clients").arg(socket).arg(mode).stderr(Stdio::inherit()).output().unwrap();
+    let output = Command::new(program).arg("clients").arg(socket).arg(mode).stderr(Stdio::inherit()).output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
 }
 
@@ -141,9 +140,8 @@ fn bare(socket: &Path) {
                 let service = service_fn(|_| async {
                     Ok::<_, std::convert::Infallible>(hyper::Response::new(Full::new(Bytes::from_static(&[b'x'; 500]))))
                 });
-                let _ = hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await;
+                let _ =
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
             });
         }
     });
@@ -160,10 +158,7 @@ fn handout(socket: &Path) {
     record.phase = Phase::Resting { current: Some(Version(1)) };
     // As long an answer as the bare server's.
     let fields = Fields::login("app", Secret::new("p".repeat(360)));
-    let batch = vec![
-        Change::PutRecord(Box::new(record)),
-        Change::PutSecret { name, version: Version(1), fields },
-    ];
+    let batch = vec![Change::PutRecord(Box::new(record)), Change::PutSecret { name, version: Version(1), fields }];
     opened.writer.commit(batch).unwrap();
     let config = config(&dir);
     let (_promotions, promotions) = tokio::sync::watch::channel(0);
@@ -175,10 +170,13 @@ fn handout(socket: &Path) {
     let limits = ServerLimits { connections: 8192, head_timeout: Duration::from_secs(10) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let local = tokio::task::LocalSet::new();
-    let served = local.block_on(&runtime, serve(listener, limits, move |end, request| {
-        let handout = handout.clone();
-        async move { handout.answer(end, request).await }
-    }));
+    let served = local.block_on(
+        &runtime,
+        serve(listener, limits, move |end, request| {
+            let handout = handout.clone();
+            async move { handout.answer(end, request).await }
+        }),
+    );
     served.unwrap();
 }
 

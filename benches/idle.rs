@@ -35,12 +35,8 @@ fn main() {
         .unwrap();
     }
     std::fs::write(dir.join("keywheel.toml"), text).unwrap();
-    let mut child = Command::new(daemon)
-        .arg("--config")
-        .arg(dir.join("keywheel.toml"))
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child =
+        Command::new(daemon).arg("--config").arg(dir.join("keywheel.toml")).stderr(Stdio::null()).spawn().unwrap();
     while UnixStream::connect(dir.join("run/keywheel.sock")).is_err() {
         std::thread::sleep(Duration::from_millis(20));
     }
