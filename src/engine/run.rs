@@ -301,8 +301,13 @@ impl Engine {
     }
 
     pub(super) fn store_failed(&mut self, error: &StoreError) {
-        tracing::error!(%error, "the store can't be used; nothing new is rotated");
-        self.store_trouble = Some(error.to_string());
+        let trouble = error.to_string();
+        // Said once: the same failure comes back with every sweep.
+        if self.store_trouble.as_ref() != Some(&trouble) {
+            let remedy = error.remedy().unwrap_or_default();
+            tracing::error!(%error, remedy, "the store can't be used; nothing new is rotated");
+        }
+        self.store_trouble = Some(trouble);
     }
 
     /// Looks at the clocks; says once when they are out of line and once when they are back.
