@@ -22,6 +22,13 @@ fn configure(machine: &Machine, toml: &str) {
     machine.ok("keywheel check && keywheel reload");
 }
 
+/// Puts a line of the shipped configuration into force.
+fn uncomment(machine: &Machine, key: &str) {
+    machine.ok(&format!(
+        "sed -i 's/^#{key} = /{key} = /' /etc/keywheel/keywheel.toml && grep '^{key} = ' /etc/keywheel/keywheel.toml"
+    ));
+}
+
 /// A unit that wants `credentials` from keywheel and then goes on running.
 fn unit(machine: &Machine, name: &str, credentials: &[&str]) {
     let wanted: String =
@@ -139,10 +146,14 @@ fn an_installed_package_is_confined_upgraded_and_removed_without_losing_the_key(
     );
     assert_eq!(machine.property("keywheeld.service", "StatusText"), "serving");
 
-    // Whoever is not an operator is told so; whoever is in the group is one.
-    let stranger = machine.run("setpriv --reuid=nobody --regid=nogroup --clear-groups keywheel list");
-    assert!(!stranger.status.success());
-    machine.ok("setpriv --reuid=nobody --regid=nogroup --groups=keywheel keywheel list");
+    // Strangers can't knock; the group's members can, and are let in when the configuration says so.
+    let list = |groups: &str| {
+        machine.run(&format!("setpriv --reuid=nobody --regid=nogroup {groups} keywheel list")).status.code()
+    };
+    assert_ne!(list("--clear-groups"), Some(0));
+    assert_eq!(list("--groups=keywheel"), Some(77));
+    machine.ok("sed -i '/^\\[operators\\]/a groups = [\"keywheel\"]' /etc/keywheel/keywheel.toml && keywheel reload");
+    assert_eq!(list("--groups=keywheel"), Some(0));
 
     let key = machine.ok("sha256sum /etc/keywheel/master.key");
     let first = machine.property("keywheeld.service", "InvocationID");
@@ -181,6 +192,23 @@ fn a_daemon_that_hangs_is_started_anew() {
 }
 
 #[test]
+fn a_store_that_waits_for_its_passphrase_is_left_to_wait() {
+    let machine = installed("bookworm");
+    machine.ok("systemctl stop keywheeld.service && rm -r /var/lib/keywheel/store");
+    uncomment(&machine, "passphrase");
+    machine.ok("mkdir -p /etc/systemd/system/keywheeld.service.d");
+    machine.write("/etc/systemd/system/keywheeld.service.d/test.conf", "[Service]\nWatchdogSec=2s\n");
+    machine.ok("systemctl daemon-reload && systemctl start keywheeld.service");
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(machine.property("keywheeld.service", "NRestarts"), "0");
+    assert!(machine.property("keywheeld.service", "StatusText").starts_with("sealed"));
+    assert!(!machine.run("keywheel list").status.success());
+    machine.ok_with("keywheel unseal", b"correct horse battery staple of the test\n");
+    machine.ok("keywheel list");
+    machine.wait_for("keywheeld.service", "StatusText", "serving");
+}
+
+#[test]
 fn the_master_key_can_be_bound_to_the_host() {
     let machine = installed("bookworm");
     let service = machine.ok("cat /usr/lib/systemd/system/keywheeld.service");
@@ -193,9 +221,7 @@ fn the_master_key_can_be_bound_to_the_host() {
         "/etc/systemd/system/keywheeld.service.d/key.conf",
         &format!("[Service]\nLoadCredentialEncrypted={line}\n"),
     );
-    machine.ok(
-        "sed -i 's,^file = \"/etc/keywheel/master.key\",systemd_credential = \"keywheel.key\",' /etc/keywheel/keywheel.toml",
-    );
+    uncomment(&machine, "systemd_credential");
     machine.ok("rm /etc/keywheel/master.key && systemctl daemon-reload && systemctl restart keywheeld.service");
     machine.ok("keywheel list");
     // An upgrade makes no other key in the place of the one that was taken away.

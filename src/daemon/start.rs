@@ -85,8 +85,15 @@ async fn live(config: Arc<Config>, config_file: PathBuf, listeners: Listeners) -
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signals can't be received"))?;
     let mut hangup = signal(SignalKind::hangup()).map_err(system("signals can't be received"))?;
     let handout = Handout::default();
-    serve::handout_thread(handout.clone(), listeners.handout, listeners.systemd, &config.limits)
-        .map_err(system("the hand-out thread can't be started"))?;
+    // Whoever comes while the store is being opened waits at the socket: above all a unit of the same boot, which could
+    // not start if it were refused. Only a store that waits for its passphrase says so.
+    let mut hand_out = Some({
+        let (handout, limits) = (handout.clone(), config.limits.clone());
+        move || {
+            serve::handout_thread(handout, listeners.handout, listeners.systemd, &limits)
+                .map_err(system("the hand-out thread can't be started"))
+        }
+    });
     let (config_sender, config_receiver) = watch::channel(config.clone());
     let (unseal, mut unsealed) = mpsc::channel(1);
     let desk = Rc::new(Desk::new(config_receiver, unseal));
@@ -94,16 +101,19 @@ async fn live(config: Arc<Config>, config_file: PathBuf, listeners: Listeners) -
     let opened = match master_key(&config)? {
         Some(key) => store::open(&options(&config), &key)?,
         None => {
+            hand_out.take().map_or(Ok(()), |hand_out| hand_out())?;
             notify::ready("sealed: waits for `keywheel unseal`");
             tracing::warn!("sealed: waits for `keywheel unseal`");
             tokio::select! {
                 opened = passphrase(&config, &mut unsealed) => opened,
+                never = notify::watchdog_while_sealed() => match never {},
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
             }
         }
     };
     let (control, engine_thread) = open_up(config, config_file, config_sender, opened, &handout)?;
+    hand_out.take().map_or(Ok(()), |hand_out| hand_out())?;
     let control = Rc::new(control);
     desk.open(control.clone());
     let engine = control.engine.clone();

@@ -328,7 +328,10 @@ impl Drop for Daemon {
         }
         if std::thread::panicking() {
             let log = self.log();
-            eprintln!("--- keywheeld's log\n{log}---");
+            #[expect(clippy::print_stderr, reason = "what a failed test has to say")]
+            {
+                eprintln!("--- keywheeld's log\n{log}---");
+            }
         }
     }
 }
