@@ -1,6 +1,7 @@
 //! Configurations and questions that the tests have in common.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -143,6 +144,13 @@ pub(crate) fn htpasswd_target(scratch: &Scratch, lines: &str) -> (PathBuf, Strin
     (path, config)
 }
 
+/// The line of the account `app` in a password file, as Apache's own tool writes it.
+pub(crate) fn password_line(password: &str) -> String {
+    let made = Command::new("htpasswd").args(["-nbB", "-C", "5", "app", password]).output();
+    let made = made.expect("htpasswd is installed (apt-get install apache2-utils)");
+    String::from_utf8_lossy(&made.stdout).trim_end().to_owned() + "\n"
+}
+
 /// Whether `program` runs and succeeds.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
@@ -174,4 +182,36 @@ pub(crate) fn files_under(folder: &Path) -> Vec<PathBuf> {
         }
     }
     found
+}
+
+/// A file system of its own in memory, small enough to be filled. Needs root.
+pub(crate) struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// Mounts one of `size` at `folder`; goes on drop, so drop what uses it first.
+    pub(crate) fn mount(folder: &Path, size: &str) -> Self {
+        let options = format!("size={size},mode=0700");
+        let mut mount = Command::new("mount");
+        assert!(succeeds(mount.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(folder)), "mount needs root");
+        Self(folder.to_owned())
+    }
+
+    /// Leaves no byte free.
+    pub(crate) fn fill(&self) {
+        let mut filler = fs::File::create(self.0.join("filler")).expect("a file");
+        for size in [4096, 1] {
+            while filler.write_all(&vec![b'x'; size]).is_ok() {}
+        }
+    }
+
+    /// Frees what [`Self::fill`] took.
+    pub(crate) fn empty(&self) {
+        fs::remove_file(self.0.join("filler")).expect("the file goes");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
 }

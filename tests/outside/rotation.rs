@@ -8,7 +8,7 @@ use std::{fs, thread};
 use serde_json::json;
 
 use crate::kit::{
-    QUICK, about_daemon, begin, by_admin_config, credential, fetch, htpasswd_target, own_role, own_role_config, pause,
+    QUICK, about_daemon, begin, by_admin_config, credential, fetch, htpasswd_target, own_role, own_role_config, password_line, pause,
     pg_target, role_by_admin, rotate, settled, settles_and_logs_in, try_fetch,
 };
 use crate::support::{PgOptions, Postgres, Setup, eventually};
@@ -252,10 +252,11 @@ fn i12_a_reload_adds_and_removes_and_a_bad_one_keeps_what_is_in_force_and_says_w
     let changes = daemon.keywheel_ok(&["reload"], "");
     assert!(changes.contains("second"), "{changes}");
     daemon.keywheel_ok(&["import", "second"], "first-of-second");
-    daemon.configure(&format!("{both}\n[credential.third]\ntarget = \"nowhere\"\nacount = \"x\"\n"));
+    daemon.configure(&format!("{both}\n[credential.third]\ntarget = \"nowhere\"\n[credential.fourth]\ntarget = \"pg\"\nacount = \"x\"\n"));
     let refused = daemon.keywheel(&["reload"], "");
     let words = String::from_utf8_lossy(&refused.stderr);
-    assert!(!refused.status.success() && words.contains("nowhere") && words.contains("did you mean"), "{words}");
+    assert!(!refused.status.success() && words.contains("nowhere") && words.contains("acount"), "{words}");
+    assert!(words.contains("did you mean") && words.contains("\n  "), "{words}");
     daemon.sighup();
     daemon.wait_for_log("reload refused");
     assert!(about_daemon(&daemon)["reload_error"].as_str().is_some_and(|why| why.contains("nowhere")));
@@ -274,10 +275,11 @@ fn i12_a_reload_adds_and_removes_and_a_bad_one_keeps_what_is_in_force_and_says_w
 fn a_password_file_keeps_owner_mode_and_other_lines() {
     let setup = Setup::new();
     let others = "# people\nanna:$2y$05$abcdefghijklmnopqrstuv\n";
-    let (path, target) = htpasswd_target(&setup.scratch, &format!("{others}app:$apr1$x$y\nzoe:{{SHA}}abc=\n"));
+    let (path, target) = htpasswd_target(&setup.scratch, &format!("{others}{}zoe:{{SHA}}abc=\n", password_line("first")));
     chown(&path, Some(65534), Some(65534)).expect("root");
     let daemon = setup.config(format!("{QUICK}{target}{}", credential("web/app", "web", "account = \"app\""))).start();
-    for version in 1..4 {
+    daemon.keywheel_ok(&["import", "web/app"], "first");
+    for version in 2..5 {
         assert_eq!(rotate(&daemon, "web/app").version, version);
         let text = fs::read_to_string(&path).expect("the file");
         assert!(text.starts_with(others) && text.ends_with("zoe:{SHA}abc=\n"), "{text}");
@@ -291,10 +293,12 @@ fn a_password_file_keeps_owner_mode_and_other_lines() {
 #[test]
 fn i4_a_value_refused_by_the_targets_policy_ends_at_rest_with_its_words() {
     let setup = Setup::new();
-    let (path, target) = htpasswd_target(&setup.scratch, "app:$apr1$x$y\n");
+    let line = password_line("first");
+    let (path, target) = htpasswd_target(&setup.scratch, &line);
     let long = "[generation.long]\nlength = 100\n";
     let app = credential("web/app", "web", "account = \"app\"\ngeneration = \"long\"");
     let daemon = setup.config(format!("{QUICK}{target}{long}{app}")).start();
+    daemon.keywheel_ok(&["import", "web/app"], "first");
     let began = Instant::now();
     let output = daemon.keywheel(&["rotate", "web/app", "--wait"], "");
     assert!(!output.status.success());
@@ -302,5 +306,6 @@ fn i4_a_value_refused_by_the_targets_policy_ends_at_rest_with_its_words() {
     assert_eq!(status["phase"], "resting", "{status}");
     assert!(status["detail"].as_str().is_some_and(|words| words.contains("72")), "{status}");
     assert!(began.elapsed().as_secs() < 20);
-    assert_eq!(fs::read_to_string(&path).expect("the file"), "app:$apr1$x$y\n");
+    assert_eq!(fs::read_to_string(&path).expect("the file"), line);
+    assert_eq!(fetch(&daemon, "web/app").password, "first");
 }
