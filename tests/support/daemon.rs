@@ -191,6 +191,12 @@ impl Daemon {
         self.start();
     }
 
+    /// Kills it as a power cut would, and starts it.
+    pub fn kill9_and_start(&mut self) {
+        self.kill9();
+        self.start();
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).expect("the daemon takes signals");

@@ -1,0 +1,17 @@
+//! The whole product from outside: the real `keywheeld`, `keywheel` and `keywheel-rotator` against a real PostgreSQL and
+//! real password files.
+
+mod support;
+
+#[path = "outside/crash.rs"]
+mod crash;
+#[path = "outside/faults.rs"]
+mod faults;
+#[path = "outside/handout.rs"]
+mod handout;
+#[path = "outside/invariants.rs"]
+mod invariants;
+#[path = "outside/kit.rs"]
+mod kit;
+#[path = "outside/rotation.rs"]
+mod rotation;
