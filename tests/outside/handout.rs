@@ -10,8 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::kit::{
-    QUICK, begin, by_admin_config, credential, fetch, htpasswd_target, password_line, pause, rotate, settles_and_logs_in,
-    try_fetch,
+    QUICK, begin, by_admin_config, credential, fetch, htpasswd_target, password_line, pause, rotate,
+    settles_and_logs_in, try_fetch,
 };
 use crate::support::{Daemon, PgOptions, Postgres, Setup, eventually, request};
 
@@ -150,7 +150,8 @@ fn i11_hostile_clients_are_cut_off_and_others_are_served() {
     let many: String = (0..500).map(|number| format!("X-{number}: y\r\n")).collect();
     let answer = request(&daemon.socket(), &format!("GET /v1/health HTTP/1.1\r\n{many}\r\n"), b"");
     assert!(answer.is_ok_and(|answer| answer.status == 431));
-    for garbage in [&b"\x16\x03\x01\x02\x00\x01\x00"[..], b"GET\r\n\r\n", b"\0\0\0\0\r\n\r\n", b"POST / HTTP/9\r\n\r\n"] {
+    for garbage in [&b"\x16\x03\x01\x02\x00\x01\x00"[..], b"GET\r\n\r\n", b"\0\0\0\0\r\n\r\n", b"POST / HTTP/9\r\n\r\n"]
+    {
         let mut stream = UnixStream::connect(daemon.socket()).expect("a connection");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out");
         let _ = stream.write_all(garbage);
@@ -200,8 +201,9 @@ fn i11_five_thousand_idle_connections_keep_nobody_from_fetching() {
     let hard = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).expect("the limit").1;
     nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, hard, hard).expect("a higher limit");
     assert!(hard > 6000, "the limit of open files is {hard}");
-    let idle: Vec<UnixStream> =
-        (0..5000).map(|number| UnixStream::connect(daemon.socket()).unwrap_or_else(|e| panic!("{number}: {e}"))).collect();
+    let idle: Vec<UnixStream> = (0..5000)
+        .map(|number| UnixStream::connect(daemon.socket()).unwrap_or_else(|e| panic!("{number}: {e}")))
+        .collect();
     let began = Instant::now();
     assert_eq!(fetch(&daemon, "web/app").password, "first");
     let took = began.elapsed();
