@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::kit::{
     QUICK, SmallDisk, about_daemon, begin, by_admin_config, credential, fetch, files_under, htpasswd_target, own_role,
-    own_role_config, password_line, pause, pg_target, role_by_admin, rotate, settled, settles_and_logs_in, succeeds,
-    try_fetch,
+    own_role_config, password_line, pause, role_by_admin, rotate, settled, settles_and_logs_in, succeeds, try_fetch,
 };
 use crate::support::{Daemon, PATIENCE, PgOptions, Postgres, Setup, eventually, free_port, within};
 
@@ -183,6 +182,9 @@ fn i1_a_full_disk_stops_new_rotations_and_loses_none_in_flight() {
     let kept = fetch(&daemon, "app/db");
     assert!(pg.login_works("app", &kept.password), "{kept:?}");
     small.empty();
+    eventually("there is room again", || {
+        about_daemon(&daemon)["held"].as_array().is_some_and(Vec::is_empty).then_some(())
+    });
     rotate(&daemon, "app/db");
     settles_and_logs_in(&daemon, &pg, "app/db");
     drop(daemon);
@@ -379,5 +381,4 @@ fn i4_sigterm_ends_it_within_ten_seconds_in_mid_rotation() {
         daemon.start();
         settles_and_logs_in(&daemon, &pg, "app/db");
     }
-    let _ = pg_target(&pg, "pg", "");
 }
