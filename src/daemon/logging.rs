@@ -1,7 +1,5 @@
 //! The daemon's log: standard error, as text or JSON lines.
 
-use std::io::IsTerminal;
-
 use tracing_subscriber::EnvFilter;
 
 /// The variable that sets what is logged, e.g. `debug` or `keywheel=debug`.
@@ -15,7 +13,7 @@ pub(super) fn start(json: bool) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_ansi(false);
     match (json, journal) {
         (true, _) => builder.json().flatten_event(true).init(),
         (false, true) => builder.without_time().init(),
