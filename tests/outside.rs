@@ -1,6 +1,8 @@
 //! The whole product from outside: the real `keywheeld`, `keywheel` and `keywheel-rotator` against a real PostgreSQL and
 //! real password files.
 
+#![allow(clippy::print_stdout, reason = "tests print their figures")]
+
 mod support;
 
 #[path = "outside/crash.rs"]

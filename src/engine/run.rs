@@ -191,6 +191,10 @@ impl Engine {
                 self.audit_trouble = None;
             }
         }
+        if phases_moved {
+            // Before the effects: who fetches must know of a switch before the target does.
+            self.parts.promotions.send_modify(|count| *count += 1);
+        }
         for (name, effect) in closed.effects {
             if self.draining {
                 // Stored, and taken up at the next start.
@@ -199,9 +203,6 @@ impl Engine {
             } else {
                 self.launch(&name, effect);
             }
-        }
-        if phases_moved {
-            self.parts.promotions.send_modify(|count| *count += 1);
         }
         closed.replies.send(&Ok(()));
     }

@@ -4,14 +4,19 @@
 use std::time::{Duration, Instant};
 
 use crate::kit::{
-    begin, by_admin_config, credential, own_role, pg_target, pause, role_by_admin, rotate, serves_or_ends,
+    begin, by_admin_config, credential, own_role, pause, pg_target, role_by_admin, rotate, serves_or_ends,
     settles_and_logs_in,
 };
 use crate::support::{Daemon, PATIENCE, PgOptions, Postgres, Setup, within};
 
 /// The worker's fail points (`FAIL_POINTS` of the rotators, which this package must not link).
-const WORKER_POINTS: &[&str] =
-    &["worker.apply.before", "worker.apply.after", "worker.verify.before", "worker.verify.after", "worker.retire.after"];
+const WORKER_POINTS: &[&str] = &[
+    "worker.apply.before",
+    "worker.apply.after",
+    "worker.verify.before",
+    "worker.verify.after",
+    "worker.retire.after",
+];
 
 /// Hits of one point that are tried at most: far more than one life of the daemon has.
 const HITS_MAX: u32 = 60;
@@ -164,14 +169,17 @@ fn kill_workers(mut daemon: Daemon, pg: &Postgres, how: &str) {
         daemon.start();
         assert!(begin(&daemon, "app/db"), "{point}");
         // Some points are not on every path: then it simply comes to rest.
-        let rested = within(Duration::from_millis(1200), || {
-            (daemon.status("app/db")["phase"] == "resting").then_some(())
-        });
+        let rested =
+            within(Duration::from_millis(1200), || (daemon.status("app/db")["phase"] == "resting").then_some(()));
         daemon.sigterm();
         daemon.set_env("KEYWHEEL_WORKER_FAILPOINT", "");
         daemon.start();
         let fetched = settles_and_logs_in(&daemon, pg, "app/db");
-        println!("{how}, {point}: {}, then version {} logs in", if rested.is_some() { "not reached" } else { "killed" }, fetched.version);
+        println!(
+            "{how}, {point}: {}, then version {} logs in",
+            if rested.is_some() { "not reached" } else { "killed" },
+            fetched.version
+        );
     }
 }
 

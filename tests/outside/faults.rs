@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::kit::{
     QUICK, SmallDisk, about_daemon, begin, by_admin_config, credential, fetch, files_under, htpasswd_target, own_role,
-    own_role_config, password_line, pause, pg_target, role_by_admin, rotate, settled, settles_and_logs_in, succeeds,
-    try_fetch,
+    own_role_config, password_line, pause, role_by_admin, rotate, settled, settles_and_logs_in, succeeds, try_fetch,
 };
 use crate::support::{Daemon, PATIENCE, PgOptions, Postgres, Setup, eventually, free_port, within};
 
@@ -28,7 +27,10 @@ fn says(daemon: &Daemon, name: &str, words: &str) {
 /// The files of the store whose name starts so.
 fn store_files(daemon: &Daemon, start: &str) -> Vec<PathBuf> {
     let store = daemon.scratch.at("state/store");
-    files_under(&store).into_iter().filter(|path| path.strip_prefix(&store).is_ok_and(|path| path.to_string_lossy().starts_with(start))).collect()
+    files_under(&store)
+        .into_iter()
+        .filter(|path| path.strip_prefix(&store).is_ok_and(|path| path.to_string_lossy().starts_with(start)))
+        .collect()
 }
 
 #[test]
@@ -69,7 +71,9 @@ fn i4_a_target_that_does_not_answer_is_left_alone_and_tried_again() {
     daemon.configure(&nowhere);
     daemon.keywheel_ok(&["reload"], "");
     assert!(begin(&daemon, "app/db"));
-    eventually("the circuit breaker opens", || about_daemon(&daemon)["broken_targets"].as_array().is_some_and(|broken| broken.len() == 1).then_some(()));
+    eventually("the circuit breaker opens", || {
+        about_daemon(&daemon)["broken_targets"].as_array().is_some_and(|broken| broken.len() == 1).then_some(())
+    });
     let status = String::from_utf8_lossy(&daemon.keywheel(&["status"], "").stdout).into_owned();
     assert!(status.contains("pg"), "{status}");
     daemon.configure(&own_role_config(&pg));
@@ -84,8 +88,8 @@ fn i3_a_server_that_hangs_is_given_up_at_the_deadline() {
     let held = thread::spawn(move || silent.incoming().take(100).flatten().collect::<Vec<_>>().len());
     let pg = Postgres::start(PgOptions::default());
     let daemon = own_role(&pg);
-    let hanging = own_role_config(&pg)
-        .replace(&format!("port = {}", pg.port), &format!("port = {port}\nstep_timeout = \"1s\""));
+    let hanging =
+        own_role_config(&pg).replace(&format!("port = {}", pg.port), &format!("port = {port}\nstep_timeout = \"1s\""));
     daemon.configure(&hanging);
     daemon.keywheel_ok(&["reload"], "");
     let began = Instant::now();
@@ -93,7 +97,10 @@ fn i3_a_server_that_hangs_is_given_up_at_the_deadline() {
     assert!(!verified.status.success() && began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     assert!(begin(&daemon, "app/db"));
     eventually("it says that the server is slow", || {
-        daemon.status("app/db")["detail"].as_str().filter(|detail| detail.contains("reached") || detail.contains("doubt")).map(str::to_owned)
+        daemon.status("app/db")["detail"]
+            .as_str()
+            .filter(|detail| detail.contains("reached") || detail.contains("doubt"))
+            .map(str::to_owned)
     });
     assert_eq!(fetch(&daemon, "app/db").password, "first-of-app");
     daemon.configure(&own_role_config(&pg));
@@ -109,7 +116,11 @@ fn i1_a_server_that_is_killed_and_started_again_and_again_in_mid_rotation_costs_
     for round in 0..6 {
         begin(&daemon, "app/db");
         pause(40 * round);
-        if round % 2 == 0 { pg.kill9() } else { pg.stop() }
+        if round % 2 == 0 {
+            pg.kill9()
+        } else {
+            pg.stop()
+        }
         pause(100);
         pg.start_again();
         settles_and_logs_in(&daemon, &pg, "app/db");
@@ -171,6 +182,9 @@ fn i1_a_full_disk_stops_new_rotations_and_loses_none_in_flight() {
     let kept = fetch(&daemon, "app/db");
     assert!(pg.login_works("app", &kept.password), "{kept:?}");
     small.empty();
+    eventually("there is room again", || {
+        about_daemon(&daemon)["held"].as_array().is_some_and(Vec::is_empty).then_some(())
+    });
     rotate(&daemon, "app/db");
     settles_and_logs_in(&daemon, &pg, "app/db");
     drop(daemon);
@@ -183,7 +197,11 @@ fn a_store_that_cannot_be_written_is_refused_with_words() {
     let state = setup.scratch.at("state");
     let small = SmallDisk::mount(&state, "24m");
     let (_, target) = htpasswd_target(&setup.scratch, &password_line("first"));
-    let config = format!("{}{target}{}", QUICK.replace("[limits]", "[limits]\nfree_floor = \"1MiB\""), credential("web/app", "web", "account = \"app\""));
+    let config = format!(
+        "{}{target}{}",
+        QUICK.replace("[limits]", "[limits]\nfree_floor = \"1MiB\""),
+        credential("web/app", "web", "account = \"app\"")
+    );
     let mut daemon = setup.config(config).start();
     daemon.keywheel_ok(&["import", "web/app"], "first");
     daemon.sigterm();
@@ -279,7 +297,8 @@ fn a_second_daemon_on_the_same_folders_is_turned_away() {
 fn i12_unknown_keys_and_weak_modes_are_refused_all_at_once() {
     let setup = Setup::new();
     let (_, target) = htpasswd_target(&setup.scratch, "app:x\n");
-    let wrong = format!("{target}colour = \"red\"\n{}[limts]\nhistory = 5\n", credential("web/app", "web", "acount = \"app\""));
+    let wrong =
+        format!("{target}colour = \"red\"\n{}[limts]\nhistory = 5\n", credential("web/app", "web", "acount = \"app\""));
     let mut daemon = setup.config(wrong).prepare();
     let ended = daemon.run_to_end();
     assert_eq!(ended.status.code(), Some(78), "{}", ended.log);
@@ -300,10 +319,8 @@ fn i12_unknown_keys_and_weak_modes_are_refused_all_at_once() {
 fn a_clock_set_back_holds_the_schedule_until_it_is_accepted() {
     let setup = Setup::new();
     let (_, target) = htpasswd_target(&setup.scratch, &password_line("first"));
-    let config = format!(
-        "{QUICK}{target}{}",
-        credential("web/app", "web", "account = \"app\"\nschedule = { every = \"1s\" }")
-    );
+    let config =
+        format!("{QUICK}{target}{}", credential("web/app", "web", "account = \"app\"\nschedule = { every = \"1s\" }"));
     let mut daemon = setup.config(config).prepare();
     let mut ahead = Command::new("faketime");
     ahead.args(["-f", "+2d", env!("CARGO_BIN_EXE_keywheeld"), "--config"]).arg(&daemon.config);
@@ -324,7 +341,8 @@ fn a_clock_set_back_holds_the_schedule_until_it_is_accepted() {
     ahead.wait().expect("it ends");
 
     daemon.start();
-    let held = eventually("it is held", || about_daemon(&daemon)["held"].as_array().filter(|held| !held.is_empty()).cloned());
+    let held =
+        eventually("it is held", || about_daemon(&daemon)["held"].as_array().filter(|held| !held.is_empty()).cloned());
     assert!(held[0].as_str().is_some_and(|why| why.contains("the clock went back by 1 day")), "{held:?}");
     let status = String::from_utf8_lossy(&daemon.keywheel(&["status"], "").stdout).into_owned();
     assert!(status.contains("the clock went back"), "{status}");
@@ -363,5 +381,4 @@ fn i4_sigterm_ends_it_within_ten_seconds_in_mid_rotation() {
         daemon.start();
         settles_and_logs_in(&daemon, &pg, "app/db");
     }
-    let _ = pg_target(&pg, "pg", "");
 }

@@ -10,8 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::kit::{
-    QUICK, begin, by_admin_config, credential, fetch, htpasswd_target, password_line, pause, rotate, settles_and_logs_in,
-    try_fetch,
+    QUICK, begin, by_admin_config, credential, fetch, htpasswd_target, password_line, pause, rotate,
+    settles_and_logs_in, try_fetch,
 };
 use crate::support::{Daemon, PgOptions, Postgres, Setup, eventually, request};
 
@@ -82,10 +82,10 @@ fn i10_an_executable_that_was_replaced_gets_nothing() {
     let (_, target) = htpasswd_target(&setup.scratch, "app:$2y$05$x\n");
     let grants = format!(
         "[credential.by-path]\ntarget = \"web\"\naccount = \"app\"\n\
-         [credential.by-sum]\ntarget = \"web\"\naccount = \"app\"\n\
+         [credential.by-sum]\ntarget = \"web\"\naccount = \"other\"\n\
          [grant.path]\ncredentials = [\"by-path\"]\nexe = {copy:?}\n[grant.sum]\ncredentials = [\"by-sum\"]\nsha256 = \"{sum}\"\n"
     );
-    let daemon = setup.config(format!("{}{target}{grants}", QUICK.replace("\"**\"", "\"none\""))).start();
+    let daemon = setup.config(format!("{target}{grants}")).start();
     // Neither has a version yet: 503 says that the grant was given, 404 that it was not.
     for (name, program, status) in [
         ("by-path", copy.as_path(), 503),
@@ -105,12 +105,6 @@ fn i10_an_executable_that_was_replaced_gets_nothing() {
     assert!(said(&changed).ends_with("\n404"), "{}", said(&changed));
 
     // The file at the path is exchanged while a client of the old file runs.
-    let slow = daemon.scratch.at("slow");
-    fs::copy("/usr/bin/python3", &slow).or_else(|_| fs::copy("/bin/bash", &slow)).expect("a program");
-    let by_path = format!("[grant.slow]\ncredentials = [\"by-path\"]\nexe = {slow:?}\n");
-    let config = fs::read_to_string(&daemon.config).expect("the configuration") + &by_path;
-    fs::write(&daemon.config, config).expect("the configuration");
-    daemon.keywheel_ok(&["reload"], "");
     fs::copy(curl(), daemon.scratch.at("fresh")).expect("a copy");
     let mut client = Command::new(&copy);
     // Reads its URL from standard input, so that it starts before and asks after the exchange.
@@ -142,15 +136,14 @@ fn an_unknown_name_and_one_that_is_not_yours_get_the_same_bytes() {
 #[test]
 fn i11_hostile_clients_are_cut_off_and_others_are_served() {
     let daemon = web("");
-    let head = format!("GET /v1/health HTTP/1.1\r\nHost: k\r\nX-Long: {}\r\n\r\n", "x".repeat(1 << 20));
-    match request(&daemon.socket(), &head, b"") {
-        Ok(answer) => assert!(answer.status == 431 || answer.status == 400, "{}", answer.status),
-        Err(error) => println!("1 MiB of header: {error}"),
-    }
+    let long = format!("X-Long: {}\r\n", "x".repeat(1 << 20));
     let many: String = (0..500).map(|number| format!("X-{number}: y\r\n")).collect();
-    let answer = request(&daemon.socket(), &format!("GET /v1/health HTTP/1.1\r\n{many}\r\n"), b"");
-    assert!(answer.is_ok_and(|answer| answer.status == 431));
-    for garbage in [&b"\x16\x03\x01\x02\x00\x01\x00"[..], b"GET\r\n\r\n", b"\0\0\0\0\r\n\r\n", b"POST / HTTP/9\r\n\r\n"] {
+    for headers in [long, many] {
+        let answer = request(&daemon.socket(), &format!("GET /v1/health HTTP/1.1\r\n{headers}\r\n"), b"");
+        assert_eq!(answer.expect("an answer").status, 431);
+    }
+    for garbage in [&b"\x16\x03\x01\x02\x00\x01\x00"[..], b"GET\r\n\r\n", b"\0\0\0\0\r\n\r\n", b"POST / HTTP/9\r\n\r\n"]
+    {
         let mut stream = UnixStream::connect(daemon.socket()).expect("a connection");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out");
         let _ = stream.write_all(garbage);
@@ -158,7 +151,7 @@ fn i11_hostile_clients_are_cut_off_and_others_are_served() {
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
         let answer = String::from_utf8_lossy(&answer).into_owned();
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
+        assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
     }
     // A good request with garbage in its wake.
     let mut stream = UnixStream::connect(daemon.socket()).expect("a connection");
@@ -200,8 +193,9 @@ fn i11_five_thousand_idle_connections_keep_nobody_from_fetching() {
     let hard = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).expect("the limit").1;
     nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, hard, hard).expect("a higher limit");
     assert!(hard > 6000, "the limit of open files is {hard}");
-    let idle: Vec<UnixStream> =
-        (0..5000).map(|number| UnixStream::connect(daemon.socket()).unwrap_or_else(|e| panic!("{number}: {e}"))).collect();
+    let idle: Vec<UnixStream> = (0..5000)
+        .map(|number| UnixStream::connect(daemon.socket()).unwrap_or_else(|e| panic!("{number}: {e}")))
+        .collect();
     let began = Instant::now();
     assert_eq!(fetch(&daemon, "web/app").password, "first");
     let took = began.elapsed();
@@ -290,7 +284,10 @@ fn i7_what_cannot_be_recorded_is_not_handed_out() {
     daemon.spawn();
     let ended = eventually("it refuses to start or to hand out", || match daemon.poll() {
         Some(status) => Some(Some(status)),
-        None => try_fetch(&daemon, "web/app").err().filter(|said| said.starts_with("503")).map(|_| None),
+        None => try_fetch(&daemon, "web/app")
+            .err()
+            .filter(|said| said.starts_with("503") && !said.contains("sealed"))
+            .map(|_| None),
     });
     println!("with an audit log that takes nothing: {ended:?}");
     assert!(!daemon.log().is_empty() && daemon.log().contains("audit"), "{}", daemon.log());
@@ -319,7 +316,11 @@ fn i7_an_audit_log_on_a_disk_that_fills_up_ends_hand_out_until_there_is_space() 
     });
     assert_eq!(answer.status, 503, "{}", answer.text());
     assert!(!answer.text().contains("first"));
-    assert!(!daemon.keywheel(&["rotate", "web/app"], "").status.success(), "nor is anything changed");
+    // A shorter record may still find room.
+    eventually("nor is anything changed", || {
+        (!daemon.keywheel(&["rotate", "web/app"], "").status.success()).then_some(())
+    });
+    assert_eq!(try_fetch(&daemon, "web/app").expect_err("nothing").split(':').next(), Some("503"));
     small.empty();
     eventually("handed out again", || try_fetch(&daemon, "web/app").ok());
     let verdict = daemon.keywheel_ok(&["audit", "verify"], "");
@@ -344,9 +345,14 @@ fn i10_a_forged_address_at_the_service_managers_socket_gets_nothing() {
         setpriv.env("PATH", "/usr/bin:/bin").output().expect("python3 runs")
     };
     assert_eq!(said(&ask("0")), "first", "the manager itself");
+    let refused = ask("65534");
+    assert!(!refused.status.success() && refused.stdout.is_empty(), "the socket is root's alone");
+    // Behind the mode stands the kernel's word.
+    let socket = daemon.scratch.at("run/systemd.sock");
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).expect("a weak mode");
     let forged = ask("65534");
-    assert!(!said(&forged).contains("first"), "{}", said(&forged));
-    eprintln!("{}", String::from_utf8_lossy(&forged.stderr));
+    assert!(forged.status.success() && forged.stdout.is_empty(), "{}", said(&forged));
+    daemon.wait_for_log("not root, and yet on systemd.sock");
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::{fs, thread};
 use serde_json::json;
 
 use crate::kit::{
-    QUICK, about_daemon, begin, by_admin_config, credential, fetch, htpasswd_target, own_role, own_role_config, password_line, pause,
-    pg_target, role_by_admin, rotate, settled, settles_and_logs_in, try_fetch,
+    QUICK, about_daemon, begin, by_admin_config, credential, fetch, htpasswd_target, own_role, own_role_config,
+    password_line, pause, pg_target, role_by_admin, rotate, settled, settles_and_logs_in, try_fetch,
 };
 use crate::support::{PgOptions, Postgres, Setup, eventually};
 
@@ -218,7 +218,11 @@ fn importing_and_restarting_twenty_times_makes_nothing_due() {
     let due = daemon.status("app/db")["next_due"].clone();
     assert!(due.is_number(), "{due}");
     for round in 0..20 {
-        if round % 2 == 0 { daemon.restart() } else { daemon.kill9_and_start() }
+        if round % 2 == 0 {
+            daemon.restart()
+        } else {
+            daemon.kill9_and_start()
+        }
         let status = daemon.status("app/db");
         assert_eq!(status["next_due"], due, "after restart {round}");
         assert_eq!((&status["phase"], &status["current"]), (&json!("resting"), &json!(1)));
@@ -252,7 +256,9 @@ fn i12_a_reload_adds_and_removes_and_a_bad_one_keeps_what_is_in_force_and_says_w
     let changes = daemon.keywheel_ok(&["reload"], "");
     assert!(changes.contains("second"), "{changes}");
     daemon.keywheel_ok(&["import", "second"], "first-of-second");
-    daemon.configure(&format!("{both}\n[credential.third]\ntarget = \"nowhere\"\n[credential.fourth]\ntarget = \"pg\"\nacount = \"x\"\n"));
+    daemon.configure(&format!(
+        "{both}\n[credential.third]\ntarget = \"nowhere\"\n[credential.fourth]\ntarget = \"pg\"\nacount = \"x\"\n"
+    ));
     let refused = daemon.keywheel(&["reload"], "");
     let words = String::from_utf8_lossy(&refused.stderr);
     assert!(!refused.status.success() && words.contains("nowhere") && words.contains("acount"), "{words}");
@@ -275,7 +281,8 @@ fn i12_a_reload_adds_and_removes_and_a_bad_one_keeps_what_is_in_force_and_says_w
 fn a_password_file_keeps_owner_mode_and_other_lines() {
     let setup = Setup::new();
     let others = "# people\nanna:$2y$05$abcdefghijklmnopqrstuv\n";
-    let (path, target) = htpasswd_target(&setup.scratch, &format!("{others}{}zoe:{{SHA}}abc=\n", password_line("first")));
+    let (path, target) =
+        htpasswd_target(&setup.scratch, &format!("{others}{}zoe:{{SHA}}abc=\n", password_line("first")));
     chown(&path, Some(65534), Some(65534)).expect("root");
     let daemon = setup.config(format!("{QUICK}{target}{}", credential("web/app", "web", "account = \"app\""))).start();
     daemon.keywheel_ok(&["import", "web/app"], "first");
