@@ -13,10 +13,7 @@ pub(super) fn start(json: bool) {
     let usual = Targets::new().with_default(LevelFilter::INFO).with_target("tokio_cron_scheduler", LevelFilter::WARN);
     let filter = std::env::var(FILTER).ok().and_then(|text| text.parse().ok()).unwrap_or(usual);
     let journal = std::env::var_os("JOURNAL_STREAM").is_some();
-    let layer = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_ansi(false);
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false).with_ansi(false);
     let layer = match (json, journal) {
         (true, _) => layer.json().flatten_event(true).boxed(),
         (false, true) => layer.without_time().boxed(),
