@@ -113,6 +113,8 @@ use() {
     query -U "$role" -c "INSERT INTO visit VALUES (now(), current_user)"
 }
 
+# From here on a command that Ctrl-C ended must not end this, too: the count is still to come.
+set +e
 logins=0 failed=0 with=0 last= first=
 line() { [ -z "$last" ] || printf '%s  version %-3s %-6s %4d logins\n' "$(date +%T)" "$last" "$last_role" "$with"; }
 while [ -z "$stopped" ]; do
@@ -135,5 +137,5 @@ done
 [ "$with" = 0 ] || line
 
 say ""
-say "$logins logins through $((last - first)) rotations, $failed failed"
+say "$logins logins through $((${last:-0} - ${first:-0})) rotations, $failed failed"
 [ "$failed" = 0 ]

@@ -1,7 +1,5 @@
 //! The daemon's log: standard error, as text or JSON lines.
 
-use std::io::IsTerminal;
-
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -18,7 +16,7 @@ pub(super) fn start(json: bool) {
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_ansi(false);
     let layer = match (json, journal) {
         (true, _) => layer.json().flatten_event(true).boxed(),
         (false, true) => layer.without_time().boxed(),
