@@ -307,6 +307,8 @@ fn i7_an_audit_log_on_a_disk_that_fills_up_ends_hand_out_until_there_is_space() 
     let (_, target) = htpasswd_target(&setup.scratch, &password_line("first"));
     let app = credential("web/app", "web", "account = \"app\"");
     let daemon = setup.config(format!("{QUICK}{target}{app}")).start();
+    // Goes before the folder that it is in.
+    let small = small;
     daemon.keywheel_ok(&["import", "web/app"], "first");
     assert_eq!(fetch(&daemon, "web/app").password, "first");
     small.fill();
@@ -325,8 +327,6 @@ fn i7_an_audit_log_on_a_disk_that_fills_up_ends_hand_out_until_there_is_space() 
     eventually("handed out again", || try_fetch(&daemon, "web/app").ok());
     let verdict = daemon.keywheel_ok(&["audit", "verify"], "");
     assert!(verdict.contains("each as it was written"), "{verdict}");
-    drop(daemon);
-    drop(small);
 }
 
 #[test]
