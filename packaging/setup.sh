@@ -37,8 +37,8 @@ as_root() {
 }
 
 apt_get() {
-  # Waits when another apt runs; asks nothing.
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@" </dev/null >&2
+  # Waits when another apt runs; asks nothing; says what went wrong and no more.
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@" </dev/null >/dev/null
 }
 
 apt_install() {

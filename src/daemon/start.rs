@@ -73,7 +73,7 @@ fn system(doing: &'static str) -> impl FnOnce(std::io::Error) -> StartError {
 /// Serves until a signal ends it.
 pub(super) fn run(config: Config, config_file: PathBuf) -> Result<(), StartError> {
     raise_descriptors();
-    let listeners = Listeners::open(&config.daemon.runtime_dir)?;
+    let listeners = Listeners::open(&config.daemon.runtime_dir, &config.operators)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(system("the runtime can't be started"))?;
     let local = LocalSet::new();
@@ -85,8 +85,15 @@ async fn live(config: Arc<Config>, config_file: PathBuf, listeners: Listeners) -
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signals can't be received"))?;
     let mut hangup = signal(SignalKind::hangup()).map_err(system("signals can't be received"))?;
     let handout = Handout::default();
-    serve::handout_thread(handout.clone(), listeners.handout, listeners.systemd, &config.limits)
-        .map_err(system("the hand-out thread can't be started"))?;
+    // Whoever comes while the store is being opened waits at the socket: above all a unit of the same boot, which could
+    // not start if it were refused. Only a store that waits for its passphrase says so.
+    let mut hand_out = Some({
+        let (handout, limits) = (handout.clone(), config.limits.clone());
+        move || {
+            serve::handout_thread(handout, listeners.handout, listeners.systemd, &limits)
+                .map_err(system("the hand-out thread can't be started"))
+        }
+    });
     let (config_sender, config_receiver) = watch::channel(config.clone());
     let (unseal, mut unsealed) = mpsc::channel(1);
     let desk = Rc::new(Desk::new(config_receiver, unseal));
@@ -94,19 +101,26 @@ async fn live(config: Arc<Config>, config_file: PathBuf, listeners: Listeners) -
     let opened = match master_key(&config)? {
         Some(key) => store::open(&options(&config), &key)?,
         None => {
+            hand_out.take().map_or(Ok(()), |hand_out| hand_out())?;
             notify::ready("sealed: waits for `keywheel unseal`");
             tracing::warn!("sealed: waits for `keywheel unseal`");
             tokio::select! {
                 opened = passphrase(&config, &mut unsealed) => opened,
+                never = notify::watchdog_while_sealed() => match never {},
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
             }
         }
     };
-    let (control, engine_thread) = open_up(config, config_file, config_sender, opened, &handout)?;
+    let (control, sources, engine_thread) = open_up(config, config_file, config_sender, opened)?;
     let control = Rc::new(control);
-    desk.open(control.clone());
     let engine = control.engine.clone();
+    // Answered once the engine has taken up what the store holds: nobody is told that a credential is unknown because
+    // its record was not made yet.
+    let _ = engine.ping().await;
+    desk.open(control.clone());
+    handout.unseal(sources);
+    hand_out.take().map_or(Ok(()), |hand_out| hand_out())?;
     let mut scheduler = jobs::start(&engine).await?;
     tokio::task::spawn_local(notify::watchdog(engine.clone()));
     tokio::task::spawn_local(take_initial(control.clone()));
@@ -140,14 +154,13 @@ async fn live(config: Arc<Config>, config_file: PathBuf, listeners: Listeners) -
     Ok(())
 }
 
-/// Opens audit log and engine on an open store, and lets hand-out begin.
+/// Opens audit log and engine on an open store; gives what operators and hand-out are served from.
 fn open_up(
     config: Arc<Config>,
     config_file: PathBuf,
     config_sender: watch::Sender<Arc<Config>>,
     opened: Opened,
-    handout: &Handout,
-) -> Result<(Control, JoinHandle<()>), StartError> {
+) -> Result<(Control, Sources, JoinHandle<()>), StartError> {
     let clock = Clock;
     for note in &opened.notes {
         tracing::warn!("store: {note}");
@@ -176,12 +189,8 @@ fn open_up(
     let (engine, handle) = Engine::new(parts)?;
     let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || engine.run());
     let thread = thread.map_err(system("the engine's thread can't be started"))?;
-    handout.unseal(Sources {
-        config: config_receiver.clone(),
-        reader: reader.clone(),
-        audit: audit.clone(),
-        promotions: promoted,
-    });
+    let sources =
+        Sources { config: config_receiver.clone(), reader: reader.clone(), audit: audit.clone(), promotions: promoted };
     let control = Control {
         engine: handle,
         reader,
@@ -193,7 +202,7 @@ fn open_up(
         config_file,
         reload_error: Mutex::new(None),
     };
-    Ok((control, thread))
+    Ok((control, sources, thread))
 }
 
 fn options(config: &Config) -> Options {

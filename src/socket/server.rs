@@ -121,8 +121,7 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)
         .max_buf_size(HEAD_BYTES_MAX)
-        .max_headers(HEADERS_MAX)
-        .pipeline_flush(true);
+        .max_headers(HEADERS_MAX);
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
