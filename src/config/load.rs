@@ -65,7 +65,15 @@ fn build(
     let mut kinds = Kinds { daemon: &daemon, ask: describe, known: BTreeMap::new() };
     let targets = targets::read(notes, root.section("target").as_ref(), &limits, &mut kinds);
     let named = root.section("target").iter().flat_map(Section::entries).map(|(name, ..)| name.to_owned()).collect();
-    let around = Around { limits: &limits, targets: &targets, named: &named, policies: &policies, now };
+    let around = Around {
+        limits: &limits,
+        targets: &targets,
+        named: &named,
+        policies: &policies,
+        now,
+        default_policy: Arc::default(),
+        schedules: std::cell::RefCell::default(),
+    };
     let credentials = credentials::read(notes, root.section("credential").as_ref(), &around);
     let granted = grants::read(notes, root.section("grant").as_ref());
     root.finish(&[]);

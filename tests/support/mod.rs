@@ -8,11 +8,13 @@
 mod daemon;
 mod http;
 pub mod nspawn;
+mod package;
 pub mod postgres;
 mod scratch;
 
 pub use daemon::{Daemon, Ended, Setup, rotator_binary};
 pub use http::{Answer, get, post, request};
+pub use package::package;
 pub use postgres::{PgOptions, Postgres, free_port};
 pub use scratch::Scratch;
 
