@@ -2,7 +2,6 @@
 //! real password files. Some of them need root, for small disks and other users' eyes; the crash tests need the feature
 //! `failpoints` of both packages.
 #![allow(clippy::print_stdout, reason = "a test says what it has counted")]
-#![allow(clippy::print_stdout, reason = "tests print their figures")]
 
 mod support;
 
