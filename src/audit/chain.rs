@@ -1,6 +1,5 @@
 //! The chain: what a line proves of the lines before it.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -12,7 +11,7 @@ use serde::Deserialize;
 /// SHA-256 of a line, newline left out.
 pub(super) type Digest = [u8; 32];
 
-/// The longest line read, in bytes.
+/// The longest line read, in bytes. The longest that is written is far shorter: every text in it has a limit.
 const LINE_BYTES_MAX: u64 = 64 << 10;
 
 /// The last line of a log: its number, and its digest.
@@ -34,6 +33,11 @@ impl Head {
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (sequence, digest) = bytes.split_first_chunk::<8>()?;
         Some(Self { sequence: u64::from_be_bytes(*sequence), digest: digest.try_into().ok()? })
+    }
+
+    /// The head after `line` (newline left out) was appended as the next one.
+    pub(super) fn after(self, line: &[u8]) -> Self {
+        Self { sequence: self.sequence + 1, digest: digest_of(line) }
     }
 }
 
@@ -62,8 +66,9 @@ pub enum Damage {
         /// The number of the last line that was written.
         written: u64,
     },
-    /// The last line is not the one that was written.
-    Forged,
+    /// The record with this number is not the one that was written, though the chain is whole: it and perhaps all
+    /// before it were written anew.
+    Forged(u64),
 }
 
 impl fmt::Display for Damage {
@@ -77,9 +82,60 @@ impl fmt::Display for Damage {
             Self::Cut { found, written } => {
                 write!(f, "the last lines were removed: it ends with record {found}, but record {written} was written")
             }
-            Self::Forged => f.write_str("the last line is not the one that was written"),
+            Self::Forged(record) => write!(f, "record {record} is not the one that was written: lines were made anew"),
         }
     }
+}
+
+/// Checks a log from its first line to its last. The predecessor of the first line is taken from the line itself, since
+/// it may stand in a file that was renamed away; removed last lines need [`verify_against`] to be found.
+///
+/// # Errors
+/// The file can't be read.
+pub fn verify(path: &Path) -> std::io::Result<Verdict> {
+    walk(BufReader::new(File::open(path)?), None)
+}
+
+/// Checks a log against the head that is remembered elsewhere: removed last lines are found, and a chain made anew.
+///
+/// # Errors
+/// The file can't be read.
+pub fn verify_against(path: &Path, head: Head) -> std::io::Result<Verdict> {
+    walk(BufReader::new(File::open(path)?), Some(head))
+}
+
+/// Checks lines until they end or one is wrong.
+pub(super) fn walk(mut lines: impl BufRead, remembered: Option<Head>) -> std::io::Result<Verdict> {
+    let mut verdict = Verdict { records: 0, head: Head::default(), damage: None };
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if lines.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)? == 0 {
+            break;
+        }
+        let number = verdict.records + 1;
+        let link = line.strip_suffix(b"\n").and_then(|body| Some((body, Link::of(body)?)));
+        let Some((body, link)) = link else {
+            verdict.damage = Some(Damage::NotALine(number));
+            return Ok(verdict);
+        };
+        let first = number == 1 && link.seq > 1;
+        if link.seq == 0 || !(first || link.follows(verdict.head)) {
+            verdict.damage = Some(Damage::Broken(number));
+            return Ok(verdict);
+        }
+        verdict.head = Head { sequence: link.seq, digest: digest_of(body) };
+        verdict.records = number;
+        if remembered.is_some_and(|known| known.sequence == link.seq && known != verdict.head) {
+            verdict.damage = Some(Damage::Forged(link.seq));
+            return Ok(verdict);
+        }
+    }
+    // A file without a line is what a log that was just renamed away leaves: nothing is missing in it.
+    if let Some(known) = remembered.filter(|known| verdict.records > 0 && known.sequence > verdict.head.sequence) {
+        verdict.damage = Some(Damage::Cut { found: verdict.head.sequence, written: known.sequence });
+    }
+    Ok(verdict)
 }
 
 /// The parts of a line that the chain needs.
@@ -89,48 +145,14 @@ pub(super) struct Link {
     prev: String,
 }
 
-/// Checks a log from its first line to its last. The first line's predecessor is taken from the line itself, since it
-/// may stand in a file that was rotated away.
-///
-/// # Errors
-/// The file can't be read.
-pub fn verify(path: &Path) -> std::io::Result<Verdict> {
-    let mut reader = BufReader::new(File::open(path)?);
-    let mut head: Option<Head> = None;
-    let mut records = 0;
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        if (&mut reader).take(LINE_BYTES_MAX).read_until(b'\n', &mut line)? == 0 {
-            break Ok(Verdict { records, head: head.unwrap_or_default(), damage: None });
-        }
-        let damaged = |damage| Verdict { records, head: head.unwrap_or_default(), damage: Some(damage) };
-        let Some(body) = line.strip_suffix(b"\n") else { break Ok(damaged(Damage::NotALine(records + 1))) };
-        let Ok(link) = serde_json::from_slice::<Link>(body) else {
-            break Ok(damaged(Damage::NotALine(records + 1)));
-        };
-        let follows = head.is_none_or(|head| link.seq == head.sequence + 1 && link.prev == hex(&head.digest));
-        if !follows {
-            break Ok(damaged(Damage::Broken(records + 1)));
-        }
-        head = Some(Head { sequence: link.seq, digest: digest_of(body) });
-        records += 1;
+impl Link {
+    pub(super) fn of(line: &[u8]) -> Option<Self> {
+        serde_json::from_slice(line).ok()
     }
-}
 
-/// The last `n` lines, oldest first.
-///
-/// # Errors
-/// The file can't be read.
-pub fn tail(path: &Path, n: usize) -> std::io::Result<Vec<String>> {
-    let mut kept = VecDeque::new();
-    for line in BufReader::new(File::open(path)?).split(b'\n') {
-        if kept.len() == n {
-            kept.pop_front();
-        }
-        kept.push_back(line?);
+    fn follows(&self, head: Head) -> bool {
+        self.seq == head.sequence + 1 && self.prev == hex(&head.digest)
     }
-    Ok(kept.into_iter().map(|line| String::from_utf8_lossy(&line).into_owned()).collect())
 }
 
 pub(super) fn digest_of(line: &[u8]) -> Digest {
@@ -140,9 +162,6 @@ pub(super) fn digest_of(line: &[u8]) -> Digest {
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {
-    use fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    let digit = |half: u8| char::from_digit(u32::from(half), 16).unwrap_or_default();
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }

@@ -4,13 +4,13 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::chain::{Digest, hex};
+use super::chain::{Head, hex};
 use crate::ids::{CredentialName, Version};
 use crate::policy::Caller;
 use crate::time::Timestamp;
 
-/// The longest free text of an entry, in characters.
-const DETAIL_MAX: usize = 500;
+/// The longest text of an entry, in characters.
+const TEXT_MAX: usize = 500;
 
 /// What happened, in the making. Nothing in it is secret.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -83,8 +83,8 @@ impl Entry {
         Self { detail: Some(bounded(words)), ..self }
     }
 
-    /// The entry as a line of the chain, newline included.
-    pub(super) fn line(&self, sequence: u64, time: Timestamp, previous: &Digest) -> Vec<u8> {
+    /// The entry as the line after `head`, newline left out.
+    pub(super) fn line(&self, head: Head, time: Timestamp) -> Vec<u8> {
         #[derive(Serialize)]
         struct Line<'a> {
             seq: u64,
@@ -93,14 +93,17 @@ impl Entry {
             entry: &'a Entry,
             prev: String,
         }
-        let line = Line { seq: sequence, time: format!("{time:#}"), entry: self, prev: hex(previous) };
+        let (seq, prev) = (head.sequence + 1, hex(&head.digest));
+        let line = Line { seq, time: format!("{time:#}"), entry: self, prev };
         // A struct of strings and numbers always serialises.
-        let mut bytes = serde_json::to_vec(&line).unwrap_or_default();
-        bytes.push(b'\n');
-        bytes
+        serde_json::to_vec(&line).unwrap_or_default()
     }
 }
 
+/// A text from outside, cut to its limit. What moves a terminal's cursor or turns the direction of writing, and is not
+/// escaped by JSON, gives way to a replacement character.
 fn bounded(text: &str) -> String {
-    text.chars().take(DETAIL_MAX).collect()
+    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let tame = |c: char| if c.is_control() || turns(c) { char::REPLACEMENT_CHARACTER } else { c };
+    text.chars().take(TEXT_MAX).map(tame).collect()
 }

@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 use super::peer::Peer;
 use super::server::{Body, End, json};
+use crate::api::{ApiError, ErrorCode};
 use crate::audit::{AuditLog, Entry};
 use crate::config::Config;
 use crate::ids::{CredentialName, Version};
@@ -298,6 +299,11 @@ impl Refusal {
 }
 
 fn problem(status: StatusCode, message: &str) -> Response<Body> {
-    let body = serde_json::json!({ "error": message });
+    let code = match status {
+        StatusCode::NOT_FOUND => ErrorCode::Denied,
+        StatusCode::SERVICE_UNAVAILABLE => ErrorCode::Unavailable,
+        _ => ErrorCode::Usage,
+    };
+    let body = serde_json::json!(ApiError { code, message: message.to_owned(), remedy: None });
     json(status, Zeroizing::new(body.to_string().into_bytes()))
 }
