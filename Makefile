@@ -34,7 +34,7 @@ lint: ## Formatting, clippy, and what the tree depends on
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --workspace --all-targets --features $(FAILPOINTS) -- -D warnings
-	.cache/tools/bin/cargo-deny --all-features check bans licenses sources
+	.cache/tools/bin/cargo-deny --workspace check bans licenses sources
 
 bench: ## Measures, and prints each figure beside its bar
 	@packaging/setup.sh build

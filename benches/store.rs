@@ -1,7 +1,7 @@
 //! What the store costs: a commit against a bare append and flush of the same bytes in the same run, and a store of
 //! 100,000 credentials opened by a process of its own. Prints `name | measured | bar | ok`.
 //!
-//! `KEYWHEEL_BENCH_CREDENTIALS` sets another number, `KEYWHEEL_BENCH_DIR` another disk.
+//! `KEYWHEEL_BENCH_CREDENTIALS` and `KEYWHEEL_BENCH_COMMITS` set other numbers, `KEYWHEEL_BENCH_DIR` another disk.
 #![expect(clippy::print_stdout, reason = "a bench is a program that prints")]
 #![expect(clippy::unwrap_used, reason = "a bench that can't go on ends")]
 
@@ -20,11 +20,19 @@ use keywheel::time::Timestamp;
 use keywheel_protocol::{Fields, Secret};
 
 /// Commits measured.
-const COMMITS: usize = 2000;
+const COMMITS: u64 = 2000;
 /// Credentials per commit while filling.
 const FILL: usize = 500;
 /// When the credentials of the large store are due: never, as far as this bench goes.
 const FAR: i64 = 4_000_000_000_000;
+
+fn credentials() -> usize {
+    number("KEYWHEEL_BENCH_CREDENTIALS", 100_000) as usize
+}
+
+fn number(variable: &str, usual: u64) -> u64 {
+    std::env::var(variable).map_or(usual, |number| number.parse().unwrap())
+}
 
 fn main() {
     if let Some(dir) = std::env::var_os("KEYWHEEL_BENCH_OPEN") {
@@ -37,9 +45,8 @@ fn main() {
     let scratch = scratch.unwrap();
     println!("name | measured | bar | ok");
     measure_commit(&scratch.path().join("commit"));
-    let count = std::env::var("KEYWHEEL_BENCH_CREDENTIALS").map_or(100_000, |count| count.parse().unwrap());
     let large = scratch.path().join("large");
-    measure_fill(&large, count);
+    measure_fill(&large, credentials());
     // Twice: the first opening also finds what a killed process left, the second is the usual one.
     for _ in 0..2 {
         let this = std::env::current_exe().unwrap();
@@ -58,23 +65,34 @@ fn measure_commit(dir: &Path) {
     let (mut commits, mut appends) = (Vec::new(), Vec::new());
     let mut length = fs::metadata(&journal).unwrap().len();
     let mut bare_length = 0;
-    for round in 0..COMMITS {
-        let batch = batch(round % 100, 2);
+    let mut bytes = vec![0x5a; 800];
+    let count = number("KEYWHEEL_BENCH_COMMITS", COMMITS);
+    for round in 0..count {
+        let batch = batch(round as usize % 100, 2);
+        let mut append = |bytes: &[u8]| {
+            let started = Instant::now();
+            bare.write_all_at(bytes, bare_length).unwrap();
+            bare.sync_data().unwrap();
+            appends.push(started.elapsed());
+            bare_length += bytes.len() as u64;
+        };
+        // In turn, so that neither always pays for what the other left to the disk.
+        if round % 2 == 0 {
+            append(&bytes);
+        }
         let started = Instant::now();
         opened.writer.commit(batch).unwrap();
         commits.push(started.elapsed());
+        if round % 2 == 1 {
+            append(&bytes);
+        }
         let grown = fs::metadata(&journal).unwrap().len();
-        let bytes = vec![0x5a; (grown - length) as usize];
+        bytes.resize((grown - length) as usize, 0x5a);
         length = grown;
-        let started = Instant::now();
-        bare.write_all_at(&bytes, bare_length).unwrap();
-        bare.sync_data().unwrap();
-        appends.push(started.elapsed());
-        bare_length += bytes.len() as u64;
     }
     let (commit, append) = (median(&mut commits), median(&mut appends));
     let ratio = commit.as_secs_f64() / append.as_secs_f64();
-    let name = format!("commit of {} bytes / bare append + fdatasync", length / (COMMITS as u64 + 50));
+    let name = format!("commit of {} bytes / bare append + fdatasync", bytes.len());
     let measured = format!("{} us / {} us = {ratio:.2}", commit.as_micros(), append.as_micros());
     row(&name, &measured, "1.30", ratio <= 1.3);
 }
@@ -106,7 +124,7 @@ fn measure_open(dir: &Path) {
     row("due sweep, nothing due", &measured, "50 us", sweep <= Duration::from_micros(50));
     let mut number = 0;
     let read = each(5000, || {
-        number = (number * 31 + 7) % 10_000;
+        number = (number * 31 + 7) % credentials();
         assert!(opened.reader.record(&name(number)).unwrap().is_some());
         assert!(opened.reader.secret(&name(number), Version(1)).unwrap().is_some());
     });

@@ -102,6 +102,7 @@ fn owner_mode_access_list_and_link_are_kept() {
         let found = fs::metadata(&path).expect("found");
         (found.uid(), found.gid(), found.mode())
     };
+    fs::write(folder.join(".passwords.keywheel-killed"), "half").expect("written");
     let (before, inode) = (identity(), fs::metadata(&path).expect("found").ino());
     yes(place.clone().with("path", link.to_str().expect("UTF-8")).apply("md5", "new", NOBODY));
     assert!(takes(&path, "md5", "new"));
@@ -148,8 +149,13 @@ fn an_unprivileged_worker_says_so_instead_of_giving_the_file_away() {
     // The folder and the file are readable and the folder writable for `nobody`, but the file stays root's.
     fs::set_permissions(path.parent().expect("a folder"), fs::Permissions::from_mode(0o777)).expect("mode");
     let request = place.request(Step::Apply, Some(("md5", "new")), None);
+    // The build folder may be out of that user's reach.
+    let programs = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(programs.path(), fs::Permissions::from_mode(0o755)).expect("mode");
+    let rotator = programs.path().join("keywheel-rotator");
+    fs::copy(support::ROTATOR, &rotator).expect("copied");
     let mut worker = Command::new("setpriv");
-    worker.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", support::ROTATOR, "run", "--replace"]);
+    worker.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(&rotator).args(["run", "--replace"]);
     worker.arg(&path).arg("htpasswd").env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut worker = worker.spawn().expect("setpriv");
     send(&mut worker, &request);

@@ -151,7 +151,9 @@ fn report(error: &CliError, json: bool) {
         out::warn(&escape::json(&serde_json::to_string(&said).unwrap_or_default()));
         return;
     }
-    out::warn(&format!("error: {}", escape::line(&error.to_string())));
+    // What follows the first line, as with the problems of a configuration, is indented: none of it can pass for a
+    // line of the command itself.
+    out::warn(&format!("error: {}", escape::lines(&error.to_string()).replace('\n', "\n  ")));
     if let Some(help) = error.help() {
         out::warn(&format!("help: {}", escape::line(&help)));
     }

@@ -46,6 +46,7 @@ pub(super) fn key(notes: &Notes, section: Option<&Section>) -> KeySource {
     given.pop().unwrap_or(default)
 }
 
+/// The ranges are documented in `config/keywheel.toml`.
 pub(super) fn limits(section: Option<&Section>) -> Limits {
     let count = |key, default, max| section.and_then(|section| section.count(key, 1..=max)).unwrap_or(default);
     let span = |key, default: Duration, low: Duration, high: Duration| {
@@ -91,15 +92,14 @@ pub(super) fn groups(notes: &Notes, section: &Section, key: &str) -> Vec<u32> {
 
 fn ids(notes: &Notes, section: &Section, key: &str, what: &str, by_name: impl Fn(&str) -> Option<u32>) -> Vec<u32> {
     let id = |node: &Node| match &node.value {
-        Value::Integer(number) => u32::try_from(*number).ok().or_else(|| unknown(notes, &node.place, what)),
+        // The greatest id means "none" to the kernel.
+        Value::Integer(number) => {
+            u32::try_from(*number).ok().filter(|id| *id < u32::MAX).or_else(|| unknown(notes, &node.place, what))
+        }
         Value::Text(name) => by_name(name).or_else(|| unknown(notes, &node.place, what)),
         other => section.wrong(node, other, "a name or a number"),
     };
-    match section.node(key) {
-        None => Vec::new(),
-        Some(Node { value: Value::List(items), .. }) => items.iter().filter_map(id).collect(),
-        Some(node) => id(node).into_iter().collect(),
-    }
+    section.items(key).iter().filter_map(id).collect()
 }
 
 fn unknown<T>(notes: &Notes, place: &Place, what: &str) -> Option<T> {

@@ -1,10 +1,11 @@
 //! The files of the configuration: found, checked through the open handle, read, parsed and merged.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
 use toml::de::DeTable;
 
 use super::problem::Problem;
@@ -79,7 +80,9 @@ fn paths(main: &Path, notes: &Notes) -> Vec<PathBuf> {
 fn text(path: &Path) -> Result<String, Problem> {
     let problem = |message: String, help: Option<String>| Problem::of_file(path.to_owned(), message, help);
     let unreadable = |error: std::io::Error| problem(format!("the file can't be read: {error}"), None);
-    let mut file = File::open(path).map_err(unreadable)?;
+    // Without O_NONBLOCK, opening a FIFO would wait for someone to write to it.
+    let mut file =
+        OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path).map_err(unreadable)?;
     // Asked of the open handle: the path may mean another file a moment later.
     let meta = file.metadata().map_err(unreadable)?;
     let shown = path.display();

@@ -1,6 +1,6 @@
 //! From files to a [`Config`], or to all problems.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::problem::{Problem, Problems};
 use super::section::{Notes, Section};
 use super::targets::{self, Kinds};
 use super::tree::{Place, Table};
-use super::{daemon, files, generation, grants};
+use super::{daemon, files, generation, grants, secrets};
 use crate::ids::{CredentialName, TargetName};
 use crate::policy::{GrantSpec, Grants};
 use crate::time::Timestamp;
@@ -56,6 +56,7 @@ fn build(
     describe: &mut dyn FnMut(&str, &Daemon) -> Result<Description, String>,
 ) -> Option<Config> {
     let root = Section::new(notes, Place { file: 0, span: 0..0 }, table);
+    secrets::refuse(notes, table);
     let daemon = daemon::daemon(root.section("daemon").as_ref());
     let key = daemon::key(notes, root.section("key").as_ref());
     let limits = daemon::limits(root.section("limits").as_ref());
@@ -64,13 +65,29 @@ fn build(
     let mut kinds = Kinds { daemon: &daemon, ask: describe, known: BTreeMap::new() };
     let targets = targets::read(notes, root.section("target").as_ref(), &limits, &mut kinds);
     let named = root.section("target").iter().flat_map(Section::entries).map(|(name, ..)| name.to_owned()).collect();
-    let around = Around { limits: &limits, targets: &targets, named: &named, policies: &policies, now };
+    let around = Around {
+        limits: &limits,
+        targets: &targets,
+        named: &named,
+        policies: &policies,
+        now,
+        default_policy: Arc::default(),
+        schedules: std::cell::RefCell::default(),
+    };
     let credentials = credentials::read(notes, root.section("credential").as_ref(), &around);
     let granted = grants::read(notes, root.section("grant").as_ref());
     root.finish(&[]);
-    check_admins(notes, &targets, &credentials);
+    // Every [credential.*] there is: one that is there and wrong has its own problems.
+    let names: BTreeSet<CredentialName> = root
+        .section("credential")
+        .iter()
+        .flat_map(Section::entries)
+        .filter_map(|(name, ..)| name.parse().ok())
+        .collect();
+    check_admins(notes, &targets, &credentials, &names);
     check_accounts(notes, &credentials);
-    let grants = compile(notes, granted, &credentials)?;
+    let grant_specs = granted.iter().map(|(spec, _)| (spec.name.clone(), spec.clone())).collect();
+    let grants = compile(notes, granted, &names)?;
     Some(Config {
         daemon,
         key,
@@ -79,17 +96,23 @@ fn build(
         targets: targets.into_iter().map(|(name, read)| (name, read.target)).collect(),
         credentials: credentials.into_iter().map(|(name, (credential, _))| (name, credential)).collect(),
         grants,
+        grant_specs,
     })
 }
 
 type Read = BTreeMap<CredentialName, (Arc<Credential>, Place)>;
 
 /// Every admin is a credential, and following admins from target to target ends.
-fn check_admins(notes: &Notes, targets: &BTreeMap<TargetName, targets::Read>, credentials: &Read) {
+fn check_admins(
+    notes: &Notes,
+    targets: &BTreeMap<TargetName, targets::Read>,
+    credentials: &Read,
+    names: &BTreeSet<CredentialName>,
+) {
     for read in targets.values() {
         let (Some(admin), Some(place)) = (&read.target.admin, &read.admin_place) else { continue };
-        if !credentials.contains_key(admin) {
-            let names = credentials.keys().map(CredentialName::as_str);
+        if !names.contains(admin) {
+            let names = names.iter().map(CredentialName::as_str);
             let help = super::section::nearest(admin.as_str(), names).map(|near| format!("did you mean `{near}`?"));
             let help = help.unwrap_or_else(|| format!("add a [credential.\"{admin}\"]"));
             notes.problem(place, format!("there is no credential {admin}"), help);
@@ -130,16 +153,16 @@ fn check_accounts(notes: &Notes, credentials: &Read) {
     }
 }
 
-fn compile(notes: &Notes, granted: Vec<(GrantSpec, Place)>, credentials: &Read) -> Option<Grants> {
+fn compile(notes: &Notes, granted: Vec<(GrantSpec, Place)>, names: &BTreeSet<CredentialName>) -> Option<Grants> {
     for (spec, place) in &granted {
         for pattern in &spec.credentials {
             let alone = GrantSpec { credentials: vec![pattern.clone()], ..spec.clone() };
-            let fits = Grants::new(vec![alone])
-                .is_ok_and(|grants| credentials.keys().any(|name| !grants.covering(name).is_empty()));
+            let fits =
+                Grants::new(vec![alone]).is_ok_and(|grants| names.iter().any(|name| !grants.covering(name).is_empty()));
             if !fits && pattern.contains('*') {
                 notes.warning(place, format!("no credential fits {pattern:?}"), None);
             } else if !fits {
-                let names = credentials.keys().map(CredentialName::as_str);
+                let names = names.iter().map(CredentialName::as_str);
                 let help = super::section::nearest(pattern, names).map(|near| format!("did you mean `{near}`?"));
                 notes.problem(place, format!("there is no credential {pattern:?}"), help);
             }

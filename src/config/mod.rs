@@ -9,11 +9,15 @@ mod grants;
 mod load;
 mod model;
 mod problem;
+mod secrets;
 mod section;
 mod settings;
 mod targets;
 mod tree;
 mod units;
+
+#[cfg(test)]
+mod tests;
 
 pub use change::{diff, reloadable};
 pub use credentials::strategy_word;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::generate::Policy;
 use crate::ids::{CredentialName, TargetName};
-use crate::policy::Grants;
+use crate::policy::{GrantSpec, Grants};
 use crate::rotation::Rules;
 use crate::schedule::Schedule;
 
@@ -31,6 +31,8 @@ pub struct Config {
     pub credentials: BTreeMap<CredentialName, Arc<Credential>>,
     /// `[grant.*]`, compiled.
     pub grants: Grants,
+    /// The same as they were written, by name.
+    pub grant_specs: BTreeMap<String, GrantSpec>,
 }
 
 /// Places and habits of the daemon.

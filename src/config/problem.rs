@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::secrets::masked;
+
 /// One thing that is wrong, with its place and its remedy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
@@ -17,7 +19,7 @@ pub struct Problem {
     pub column: usize,
     /// How many characters are meant, 1 or more.
     pub length: usize,
-    /// The line itself. Empty where it may hold a secret.
+    /// The line itself, without what follows a key that looks like a secret's.
     pub source: String,
     /// What is wrong, one sentence without a full stop.
     pub message: String,
@@ -37,12 +39,16 @@ impl Problem {
         let begin = text[..start].rfind('\n').map_or(0, |at| at + 1);
         let end = text[start..].find('\n').map_or(text.len(), |at| start + at);
         let stop = floor(text, span.end.clamp(start, end));
+        let column = text[begin..start].chars().count() + 1;
+        let source = masked(text[begin..end].trim_end());
+        // Not beyond what is shown: how long a secret is concerns nobody.
+        let room = source.chars().count().saturating_sub(column - 1);
         Self {
             file,
             line: text[..start].matches('\n').count() + 1,
-            column: text[begin..start].chars().count() + 1,
-            length: text[start..stop].chars().count().max(1),
-            source: text[begin..end].trim_end().to_owned(),
+            column,
+            length: text[start..stop].chars().count().min(room).max(1),
+            source,
             message,
             help,
         }

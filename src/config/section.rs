@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::problem::Problem;
+use super::secrets::looks_secret;
 use super::tree::{Node, Place, Table, Value};
 use super::units;
 
@@ -162,16 +163,32 @@ impl<'a> Section<'a> {
         found
     }
 
-    /// A string or a list of strings, each with its place.
+    /// A string or a list of strings, each with its place. None of them is empty.
     pub(super) fn texts(&self, key: &str) -> Vec<(&'a str, &'a Place)> {
         let text = |node: &'a Node| match &node.value {
+            Value::Text(text) if text.is_empty() => {
+                self.notes.problem(&node.place, "this is empty", None);
+                None
+            }
             Value::Text(text) => Some((text.as_str(), &node.place)),
             other => self.wrong(node, other, "a string"),
         };
+        self.items(key).iter().filter_map(text).collect()
+    }
+
+    /// The items of a list, or the value that stands in the place of a list with one item. An empty list is a problem:
+    /// as a condition of a grant it would say nothing, and let everyone pass.
+    pub(super) fn items(&self, key: &str) -> &'a [Node] {
         match self.node(key) {
-            None => Vec::new(),
-            Some(Node { value: Value::List(items), .. }) => items.iter().filter_map(text).collect(),
-            Some(node) => text(node).into_iter().collect(),
+            None => &[],
+            Some(Node { value: Value::List(items), place }) => {
+                if items.is_empty() {
+                    let help = format!("leave `{key}` out if nothing is meant");
+                    self.notes.problem(place, "this list is empty", help);
+                }
+                items
+            }
+            Some(node) => std::slice::from_ref(node),
         }
     }
 
@@ -198,12 +215,8 @@ impl<'a> Section<'a> {
     pub(super) fn finish(&self, others: &[&str]) {
         let known = self.known.borrow();
         for (key, (place, _)) in self.table.iter().filter(|(key, _)| !known.contains(key.as_str())) {
-            if is_secret(key) {
-                let help = "give it to `keywheel import NAME`, which reads it from standard input".to_owned();
-                let message = "secrets never stand in the configuration".to_owned();
-                // The line is not shown: it holds the secret.
-                let problem = Problem { source: String::new(), ..self.notes.at(place, message, Some(help)) };
-                self.notes.problems.borrow_mut().push(problem);
+            if looks_secret(key) {
+                // Refused with all of its kind.
                 continue;
             }
             let candidates = known.iter().map(String::as_str).chain(others.iter().copied());
@@ -222,16 +235,11 @@ pub(super) fn absolute(notes: &Notes, text: &str, place: &Place) -> Option<PathB
     None
 }
 
-fn is_secret(key: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    ["password", "passwd", "secret", "passphrase", "token", "private_key", "api_key"]
-        .iter()
-        .any(|word| key == *word || key.ends_with(&format!("_{word}")))
-}
-
 /// The known word nearest to a mistyped one, at most two edits away.
 pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    known.map(|other| (distance(word, other), other)).filter(|(edits, _)| *edits <= 2).min().map(|(_, other)| other)
+    let near = |other: &str, edits: usize| edits <= 2 && edits < word.chars().count().min(other.chars().count());
+    let measured = known.map(|other| (distance(word, other), other));
+    measured.filter(|(edits, other)| near(other, *edits)).min().map(|(_, other)| other)
 }
 
 /// Edits between two words (Levenshtein).

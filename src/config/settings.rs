@@ -17,7 +17,14 @@ pub(super) fn read(notes: &Notes, section: &Section, described: &[Setting], kind
                 notes.problem(&section.place, message, Some(setting.help.clone()).filter(|help| !help.is_empty()));
                 None
             }
-            None => setting.default.as_ref().and_then(|text| default(&setting.kind, text)),
+            None => setting.default.as_ref().and_then(|text| {
+                let value = default(&setting.kind, text);
+                if value.is_none() {
+                    let message = format!("kind {kind} has a default for `{}` that does not fit", setting.name);
+                    notes.problem(&section.place, message, format!("give a value for `{}`", setting.name));
+                }
+                value
+            }),
         };
         if let Some(value) = value {
             settings.insert(setting.name.clone(), value);

@@ -6,13 +6,18 @@ use std::path::Path;
 
 use listenfd::ListenFd;
 
+use crate::config::Operators;
 use crate::socket::listen::{BindError, bind};
 
 /// `keywheel.sock`: anyone may connect, since the kernel says who it is and grants say what they get.
 const MODE_HANDOUT: u32 = 0o666;
 
-/// `control.sock`: the group of operators; who they are is checked again by peer credentials.
+/// `control.sock`: the daemon's own user and group; who they are is checked again by peer credentials.
 const MODE_CONTROL: u32 = 0o660;
+
+/// The same when the configuration names operators: no mode says "these users and groups", so the peer credentials
+/// alone decide.
+const MODE_CONTROL_NAMED: u32 = 0o666;
 
 /// `systemd.sock`: root alone, since only the manager's word on units is believed.
 const MODE_SYSTEMD: u32 = 0o600;
@@ -29,7 +34,8 @@ impl Listeners {
     ///
     /// # Errors
     /// [`BindError`], which names the path.
-    pub(super) fn open(runtime_dir: &Path) -> Result<Self, BindError> {
+    pub(super) fn open(runtime_dir: &Path, operators: &Operators) -> Result<Self, BindError> {
+        let named = *operators != Operators::default();
         let mut handed = from_systemd();
         let mut open = |name: &str, mode| match handed.remove(name) {
             Some(listener) => Ok(listener),
@@ -37,7 +43,7 @@ impl Listeners {
         };
         Ok(Self {
             handout: open("keywheel.sock", MODE_HANDOUT)?,
-            control: open("control.sock", MODE_CONTROL)?,
+            control: open("control.sock", if named { MODE_CONTROL_NAMED } else { MODE_CONTROL })?,
             systemd: open("systemd.sock", MODE_SYSTEMD)?,
         })
     }

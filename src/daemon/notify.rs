@@ -1,5 +1,6 @@
 //! Talking to the service manager.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -30,10 +31,23 @@ fn tell(states: &[NotifyState]) {
     }
 }
 
+/// How often systemd's watchdog wants to be told, if it is on.
+fn beat() -> Option<Duration> {
+    sd_notify::watchdog_enabled().map(|interval| (interval / 3).max(Duration::from_millis(100)))
+}
+
+/// Keeps systemd's watchdog quiet before there is an engine: a passphrase may take hours to come.
+pub(super) async fn watchdog_while_sealed() -> Infallible {
+    let Some(beat) = beat() else { return std::future::pending().await };
+    loop {
+        tell(&[NotifyState::Watchdog]);
+        tokio::time::sleep(beat).await;
+    }
+}
+
 /// Keeps systemd's watchdog quiet as long as the engine answers.
 pub(super) async fn watchdog(engine: EngineHandle) {
-    let Some(interval) = sd_notify::watchdog_enabled() else { return };
-    let beat = (interval / 3).max(Duration::from_millis(100));
+    let Some(beat) = beat() else { return };
     loop {
         tokio::time::sleep(beat).await;
         if tokio::time::timeout(beat, engine.ping()).await.is_ok_and(|answer| answer.is_ok()) {

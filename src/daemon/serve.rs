@@ -31,31 +31,55 @@ pub(super) struct Attempt {
     pub outcome: oneshot::Sender<Result<(), String>>,
 }
 
-/// Starts the thread that hands out. It ends some time after [`Handout::close`], when all are answered.
-pub(super) fn handout_thread(
+/// The thread that hands out.
+pub(super) struct HandoutThread {
     handout: Handout,
-    credentials: UnixListener,
-    manager: UnixListener,
-    limits: &Limits,
-) -> std::io::Result<JoinHandle<()>> {
-    let limits = ServerLimits { connections: limits.connections, patience: limits.request_timeout };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name("handout".to_owned()).spawn(move || {
-        let local = LocalSet::new();
-        let answer = handout.clone();
-        let served = local.block_on(&runtime, async move {
-            tokio::try_join!(
-                serve(credentials, limits, handout.stop(), move |end, request| {
-                    let handout = answer.clone();
-                    async move { handout.answer(end, request).await }
-                }),
-                systemd::serve(manager, handout),
-            )
+    /// The sockets of applications and of the service manager, until they are served.
+    listeners: Option<(UnixListener, UnixListener)>,
+    limits: ServerLimits,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl HandoutThread {
+    pub(super) fn new(handout: Handout, credentials: UnixListener, manager: UnixListener, limits: &Limits) -> Self {
+        let limits = ServerLimits { connections: limits.connections, patience: limits.request_timeout };
+        Self { handout, listeners: Some((credentials, manager)), limits, thread: None }
+    }
+
+    /// Starts it, unless it runs.
+    pub(super) fn start(&mut self) -> std::io::Result<()> {
+        let Some((credentials, manager)) = self.listeners.take() else { return Ok(()) };
+        let (handout, limits) = (self.handout.clone(), self.limits);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name("handout".to_owned()).spawn(move || {
+            let local = LocalSet::new();
+            let answer = handout.clone();
+            let served = local.block_on(&runtime, async move {
+                tokio::try_join!(
+                    serve(credentials, limits, handout.stop(), move |end, request| {
+                        let handout = answer.clone();
+                        async move { handout.answer(end, request).await }
+                    }),
+                    systemd::serve(manager, handout),
+                )
+            });
+            if let Err(error) = served {
+                tracing::error!(%error, "hand-out has ended");
+            }
         });
-        if let Err(error) = served {
-            tracing::error!(%error, "hand-out has ended");
+        self.thread = Some(thread?);
+        Ok(())
+    }
+
+    /// Ends it in good order. Units that wait for a credential are answered: a connection that just ends would be an
+    /// empty one.
+    pub(super) async fn end(self) {
+        self.handout.close();
+        let Some(thread) = self.thread else { return };
+        if !matches!(tokio::task::spawn_blocking(move || thread.join()).await, Ok(Ok(()))) {
+            tracing::error!("hand-out did not end in good order");
         }
-    })
+    }
 }
 
 /// Where operators are received: before the store is open, only to give the passphrase.

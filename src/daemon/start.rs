@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
 use super::listeners::Listeners;
-use super::serve::{self, Desk};
+use super::serve::{self, Desk, HandoutThread};
 use super::{jobs, notify};
 use crate::audit::{AuditError, AuditLog, Entry, Head};
 use crate::config::{Config, Initial, KeySource};
@@ -74,24 +74,19 @@ fn system(doing: &'static str) -> impl FnOnce(std::io::Error) -> StartError {
 /// Serves until a signal ends it.
 pub(super) fn run(config: Config, config_file: PathBuf) -> Result<(), StartError> {
     raise_descriptors();
-    let listeners = Listeners::open(&config.daemon.runtime_dir)?;
+    let listeners = Listeners::open(&config.daemon.runtime_dir, &config.operators)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(system("the runtime can't be started"))?;
     let local = LocalSet::new();
     runtime.block_on(local.run_until(live(Arc::new(config), config_file, listeners)))
 }
 
-/// Starts hand-out, and ends it in good order whatever becomes of the rest.
 async fn live(config: Arc<Config>, config_file: PathBuf, listeners: Listeners) -> Result<(), StartError> {
+    let Listeners { handout: credentials, control, systemd } = listeners;
     let handout = Handout::default();
-    let thread = serve::handout_thread(handout.clone(), listeners.handout, listeners.systemd, &config.limits)
-        .map_err(system("the hand-out thread can't be started"))?;
-    let outcome = operate(config, config_file, listeners.control, &handout).await;
-    // Units that wait for a credential are answered: a connection that just ends would be an empty one.
-    handout.close();
-    if !matches!(tokio::task::spawn_blocking(move || thread.join()).await, Ok(Ok(()))) {
-        tracing::error!("hand-out did not end in good order");
-    }
+    let mut thread = HandoutThread::new(handout.clone(), credentials, systemd, &config.limits);
+    let outcome = operate(config, config_file, control, &handout, &mut thread).await;
+    thread.end().await;
     outcome
 }
 
@@ -100,10 +95,14 @@ async fn operate(
     config_file: PathBuf,
     control: UnixListener,
     handout: &Handout,
+    thread: &mut HandoutThread,
 ) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(system("signals can't be received"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signals can't be received"))?;
     let mut hangup = signal(SignalKind::hangup()).map_err(system("signals can't be received"))?;
+    // Whoever comes while the store is being opened waits at the socket: above all a unit of the same boot, which could
+    // not start if it were refused. Only a store that waits for its passphrase says so.
+    let hand_out = |thread: &mut HandoutThread| thread.start().map_err(system("the hand-out thread can't be started"));
     let (config_sender, config_receiver) = watch::channel(config.clone());
     let (unseal, mut unsealed) = mpsc::channel(1);
     let desk = Rc::new(Desk::new(config_receiver, unseal));
@@ -111,19 +110,26 @@ async fn operate(
     let opened = match master_key(&config)? {
         Some(key) => store::open(&options(&config), &key)?,
         None => {
+            hand_out(thread)?;
             notify::ready("sealed: waits for `keywheel unseal`");
             tracing::warn!("sealed: waits for `keywheel unseal`");
             tokio::select! {
                 opened = passphrase(&config, &mut unsealed) => opened,
+                never = notify::watchdog_while_sealed() => match never {},
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
             }
         }
     };
-    let (control, engine_thread) = open_up(config, config_file, config_sender, opened, handout)?;
+    let (control, sources, engine_thread) = open_up(config, config_file, config_sender, opened)?;
     let control = Rc::new(control);
-    desk.open(control.clone());
     let engine = control.engine.clone();
+    // Answered once the engine has taken up what the store holds: nobody is told that a credential is unknown because
+    // its record was not made yet.
+    let _ = engine.ping().await;
+    desk.open(control.clone());
+    handout.unseal(sources);
+    hand_out(thread)?;
     let mut scheduler = jobs::start(&engine).await?;
     tokio::task::spawn_local(notify::watchdog(engine.clone()));
     tokio::task::spawn_local(take_initial(control.clone()));
@@ -157,14 +163,13 @@ async fn operate(
     Ok(())
 }
 
-/// Opens audit log and engine on an open store, and lets hand-out begin.
+/// Opens audit log and engine on an open store; gives what operators and hand-out are served from.
 fn open_up(
     config: Arc<Config>,
     config_file: PathBuf,
     config_sender: watch::Sender<Arc<Config>>,
     opened: Opened,
-    handout: &Handout,
-) -> Result<(Control, JoinHandle<()>), StartError> {
+) -> Result<(Control, Sources, JoinHandle<()>), StartError> {
     let clock = Clock;
     for note in &opened.notes {
         tracing::warn!("store: {note}");
@@ -193,12 +198,8 @@ fn open_up(
     let (engine, handle) = Engine::new(parts)?;
     let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || engine.run());
     let thread = thread.map_err(system("the engine's thread can't be started"))?;
-    handout.unseal(Sources {
-        config: config_receiver.clone(),
-        reader: reader.clone(),
-        audit: audit.clone(),
-        promotions: promoted,
-    });
+    let sources =
+        Sources { config: config_receiver.clone(), reader: reader.clone(), audit: audit.clone(), promotions: promoted };
     let control = Control {
         engine: handle,
         reader,
@@ -210,7 +211,7 @@ fn open_up(
         config_file,
         reload_error: Mutex::new(None),
     };
-    Ok((control, thread))
+    Ok((control, sources, thread))
 }
 
 fn options(config: &Config) -> Options {

@@ -3,7 +3,9 @@
 use keywheel_protocol::{By, Reason, Step};
 
 use crate::ids::Version;
-use crate::rotation::{Answer, Effect, Event, IllegalEvent, Phase, Rules, Staged, next, on_restart, postpone};
+use crate::rotation::{
+    Answer, Effect, Event, IllegalEvent, LoginLedger, Phase, Rules, Staged, next, on_restart, postpone,
+};
 use crate::schedule::Schedule;
 use crate::store::{Outcome, Record, Trouble};
 use crate::time::Timestamp;
@@ -128,13 +130,17 @@ fn note_login(record: &mut Record, step: Step, answer: Answer) {
         Step::Apply => matches!(&record.phase, Phase::Staged(Staged { by: By::Account, .. })),
         Step::Describe | Step::Retire | Step::Discover => false,
     };
-    if !counted {
-        return;
+    if counted {
+        settle_login(&mut record.logins, answer);
     }
+}
+
+/// What the answer of a step says of the login that was counted before it.
+pub(super) fn settle_login(logins: &mut LoginLedger, answer: Answer) {
     match answer {
         // For a change these are refusals of the value or the change: the login itself had passed.
-        Answer::Yes | Answer::No(Reason::Policy | Reason::Privilege | Reason::TooSoon, _) => record.logins.clear(),
-        Answer::NotReached | Answer::No(Reason::Unsupported, _) => record.logins.refund(),
+        Answer::Yes | Answer::No(Reason::Policy | Reason::Privilege | Reason::TooSoon, _) => logins.clear(),
+        Answer::NotReached | Answer::No(Reason::Unsupported, _) => logins.refund(),
         Answer::InDoubt | Answer::No(Reason::Credential | Reason::Locked | Reason::Missing, _) => {}
     }
 }
@@ -348,5 +354,19 @@ mod tests {
         assert_eq!(advanced.notices, [Notice::Refused("permission denied to alter role".into())]);
         assert_eq!(record.phase, Phase::Resting { current: Some(Version(1)) });
         assert_eq!(record.last.expect("ended").error.as_deref(), Some("permission denied to alter role"));
+    }
+
+    #[test]
+    fn a_login_that_was_no_login_costs_nothing() {
+        let lockout = Lockout::default();
+        let mut logins = LoginLedger::default();
+        for answer in [Answer::NotReached, Answer::No(Reason::Unsupported, None)] {
+            logins.spend(at(0), &lockout);
+            settle_login(&mut logins, answer);
+            assert_eq!(logins.spent(), 0, "{answer:?}");
+        }
+        logins.spend(at(0), &lockout);
+        settle_login(&mut logins, Answer::No(Reason::Credential, None));
+        assert_eq!(logins.spent(), 1);
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use keywheel_protocol::Fields;
 
-use super::advance::advance;
+use super::advance::{advance, settle_login};
 use super::effects::{add_version, make, random};
 use super::message::Command;
 use super::run::Engine;
@@ -93,11 +93,7 @@ impl Engine {
 
     fn login_ended(&mut self, turn: &mut Turn, name: &CredentialName, answer: Answer) {
         let Some((_, mut record)) = self.known(turn, name) else { return };
-        match answer {
-            Answer::Yes => record.logins.clear(),
-            Answer::NotReached => record.logins.refund(),
-            Answer::No(..) | Answer::InDoubt => return,
-        }
+        settle_login(&mut record.logins, answer);
         turn.put_record(record);
     }
 

@@ -191,6 +191,10 @@ impl Engine {
                 self.audit_trouble = None;
             }
         }
+        if phases_moved {
+            // Before the effects: who fetches must know of a switch before the target does.
+            self.parts.promotions.send_modify(|count| *count += 1);
+        }
         for (name, effect) in closed.effects {
             if self.draining {
                 // Stored, and taken up at the next start.
@@ -199,9 +203,6 @@ impl Engine {
             } else {
                 self.launch(&name, effect);
             }
-        }
-        if phases_moved {
-            self.parts.promotions.send_modify(|count| *count += 1);
         }
         closed.replies.send(&Ok(()));
     }
@@ -301,8 +302,13 @@ impl Engine {
     }
 
     pub(super) fn store_failed(&mut self, error: &StoreError) {
-        tracing::error!(%error, "the store can't be used; nothing new is rotated");
-        self.store_trouble = Some(error.to_string());
+        let trouble = error.to_string();
+        // Said once: the same failure comes back with every sweep.
+        if self.store_trouble.as_ref() != Some(&trouble) {
+            let remedy = error.remedy().unwrap_or_default();
+            tracing::error!(%error, remedy, "the store can't be used; nothing new is rotated");
+        }
+        self.store_trouble = Some(trouble);
     }
 
     /// Looks at the clocks; says once when they are out of line and once when they are back.

@@ -12,8 +12,8 @@ pub(super) struct ClassCount {
 /// The natural logarithm of the number of strings of `length` characters that have enough of each class; negative
 /// infinity if there is none.
 ///
-/// Class by class: a string of `n` characters over the first classes has `k` of the last of them in one of C(n, k) sets of places. Only sums of positive terms, so no digits cancel out as they would by
-/// inclusion and exclusion.
+/// Class by class: a string of `n` characters over the first classes has `k` of the last of them in one of C(n, k)
+/// sets of places. Only sums of positive terms, so no digits cancel out as they would by inclusion and exclusion.
 pub(super) fn ln_strings(classes: &[ClassCount], length: u32) -> f64 {
     if classes.iter().all(|class| class.least == 0) {
         let size: usize = classes.iter().map(|class| class.size).sum();

@@ -100,8 +100,8 @@ impl<'a> Source<'a> {
         Self { random, used: buffer.len(), buffer }
     }
 
-    /// A number below `bound` (1 to 65,536), each equally likely: 16 random bits, drawn again where the last, incomplete run of
-    /// `bound` numbers begins.
+    /// A number below `bound` (1 to 65,536), each equally likely: 16 random bits, drawn again where the last,
+    /// incomplete run of `bound` numbers begins.
     fn below(&mut self, bound: usize) -> usize {
         let even = 65_536 - 65_536 % bound;
         loop {

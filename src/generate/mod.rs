@@ -34,8 +34,8 @@ pub const PASSPHRASE_DIGITS_MAX: u32 = 9;
 pub const KEY_BITS_MIN: u32 = 64;
 /// The longest key, in bits.
 pub const KEY_BITS_MAX: u32 = 4096;
-/// How many strings may be drawn on average for one that meets the minimums. Beyond it the policy is refused: it prescribes nearly
-/// every character and leaves little to chance.
+/// How many strings may be drawn on average for one that meets the minimums. Beyond it the policy is refused: it
+/// prescribes nearly every character and leaves little to chance.
 pub const DRAWS_MAX: f64 = 4096.0;
 
 const LENGTH_DEFAULT: u32 = 32;

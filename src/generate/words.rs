@@ -37,7 +37,8 @@ impl Passphrase {
         if spec.forbid.contains(separator) {
             return Err(PolicyError::ForbiddenSeparator(separator));
         }
-        // A word with the separator inside could be read as two: then not every passphrase would be drawn equally often.
+        // A word with the separator inside could be read as two: then not every passphrase would be drawn equally
+        // often.
         let fits = |word: &str| {
             let capital = word.chars().next().filter(|_| capitals).map(|c| c.to_ascii_uppercase());
             let rest = word.chars().skip(usize::from(capitals));

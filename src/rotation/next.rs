@@ -263,7 +263,15 @@ fn on_login(mut staged: Staged, version: Version, answer: Answer, now: Timestamp
                 proceed(staged, rules)
             }
             Ask::Probing(_) => halt(staged, Why::NothingLogsIn),
-            Ask::InDoubt | Ask::Ready | Ask::Asked | Ask::Refused => reject(staged, now, rules),
+            // The ask has not taken hold; the target never said yes to it, so this is no rejection. A daemon that is
+            // killed again and again may come here any number of times.
+            Ask::InDoubt if staged.tries.waits == 0 => {
+                staged.tries.waits = 1;
+                staged.ask = Ask::Ready;
+                proceed(staged, rules)
+            }
+            Ask::InDoubt => wait(staged, Ask::Ready, None, now, rules),
+            Ask::Ready | Ask::Asked | Ask::Refused => reject(staged, now, rules),
         },
         Answer::No(Reason::Policy | Reason::Privilege | Reason::Missing | Reason::Unsupported, _) => match ask {
             Ask::Unproved => refuse(staged),
@@ -295,7 +303,7 @@ fn on_proof(staged: Staged, version: Version, answer: Answer, now: Timestamp, ru
     }
 }
 
-/// The newest candidate was refused at login although it was or may have been set: set the same one again, a bounded
+/// The newest candidate was refused at login although the target had said yes: set the same one again, a bounded
 /// number of times. Never another one: this one may become valid yet.
 fn reject(mut staged: Staged, now: Timestamp, rules: &Rules) -> Move {
     staged.tries.rejections += 1;

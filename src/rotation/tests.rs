@@ -378,3 +378,26 @@ fn i1_i2_i4_hold_in_fifty_thousand_lives_under_faults_and_crashes() {
         live_through(seed);
     }
 }
+
+#[test]
+fn i4_a_daemon_killed_again_and_again_before_its_ask_took_hold_is_not_told_of_as_rejected() {
+    let rules = Rules::replacing();
+    let (mut phase, _) = walk(resting(1), &rules, [begin(2, By::Account), answered(Step::Verify, 1, Answer::Yes)]);
+    let refused = Answer::No(Reason::Credential, None);
+    let mut now = at(1_000_000);
+    for _ in 0..20 {
+        let (found, effect) = on_restart(&phase, now, &rules);
+        assert_eq!(effect, Some(Effect::Verify(Version(2))), "first it is looked whether it took hold");
+        let (after, effect) = next(&found, answered(Step::Verify, 2, refused), now, &rules).expect("legal");
+        phase = match effect {
+            Some(Effect::WaitUntil(until)) => {
+                now = until;
+                next(&after, Event::Wake, now, &rules).expect("legal").0
+            }
+            _ => after,
+        };
+    }
+    let (phase, effect) =
+        walk(phase, &rules, [answered(Step::Apply, 2, Answer::Yes), answered(Step::Verify, 2, Answer::Yes)]);
+    assert_eq!((phase, effect), (resting(2), None));
+}

@@ -11,8 +11,8 @@ pub const BEHIND_MAX: Duration = Duration::from_secs(60);
 
 /// Watches the wall clock against the time since boot and against the greatest time ever seen.
 ///
-/// While it is not in line, scheduled rotations wait: a clock set forward would make everything due at once, and one set
-/// back would repeat what was done.
+/// While it is not in line, scheduled rotations wait: a clock set forward would make everything due at once, and one
+/// set back would repeat what was done.
 #[derive(Clone, Debug)]
 pub struct ClockGuard {
     greatest_seen: Option<Timestamp>,
@@ -51,8 +51,8 @@ pub enum ClockReason {
 }
 
 impl ClockGuard {
-    /// A guard for this start of the daemon. `greatest_seen` is what [`ClockGuard::greatest_seen`] said before the last stop.
-    /// A clock that runs more than `jump_max` ahead of the time since boot is not believed.
+    /// A guard for this start of the daemon. `greatest_seen` is what [`ClockGuard::greatest_seen`] said before the
+    /// last stop. A clock that runs more than `jump_max` ahead of the time since boot is not believed.
     pub fn new(greatest_seen: Option<Timestamp>, jump_max: Duration) -> Self {
         Self { greatest_seen, jump_max, last_steady: None }
     }

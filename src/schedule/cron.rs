@@ -9,8 +9,8 @@ use super::ScheduleError;
 /// How far ahead a firing is looked for, in days: past the eight years between two leap days around the year 2100.
 const SEARCH_DAYS: u32 = 12 * 366;
 
-/// A parsed expression. croner reads the fields and knows which days fit, including `L`, `W` and `#`; times are found here,
-/// since croner's own search may give a moment before the one asked for while clocks are set back.
+/// A parsed expression. croner reads the fields and knows which days fit, including `L`, `W` and `#`; times are found
+/// here, since croner's own search may give a moment before the one asked for while clocks are set back.
 #[derive(Clone, Debug)]
 pub(super) struct Calendar {
     days: Cron,

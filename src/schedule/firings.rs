@@ -55,8 +55,8 @@ pub(super) fn next_fire(calendar: &Calendar, zone: Tz, after: Timestamp) -> Opti
 
 /// The firing for the first local time after that of `after` that leads to a moment after `after`.
 fn next_plain(calendar: &Calendar, zone: Tz, after: DateTime<Tz>) -> Option<Fire> {
-    // In what is shown for the second time, a time whose turn has gone by may still lie ahead on the clock; behind a jump, one that
-    // was skipped lies behind: both are passed over below.
+    // While clocks show an hour for the second time, times whose one turn has gone by lie ahead on the clock: the
+    // loop passes them over.
     let mut named = calendar.first_from(minute_after(after.naive_local())?)?;
     loop {
         let (at, oddity) = match zone::shown(zone, named) {

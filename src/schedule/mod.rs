@@ -31,7 +31,8 @@ pub const EVERY_MIN: Duration = Duration::from_secs(1);
 pub const EVERY_MAX: Duration = Duration::from_secs(3653 * 24 * 3600);
 /// The longest jitter and the longest spread: four weeks.
 pub const PUT_OFF_MAX: Duration = Duration::from_secs(28 * 24 * 3600);
-/// A rotation that could not run within this time was missed. Later than a sweep of the due ever comes, and shorter than an outage.
+/// A rotation that could not run within this time was missed. Later than a sweep of the due ever comes, and shorter
+/// than an outage.
 pub const MISSED_AFTER: Duration = Duration::from_secs(60);
 /// The most firings that are explained at once.
 pub const EXPLAIN_MAX: usize = 1000;

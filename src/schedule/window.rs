@@ -15,8 +15,8 @@ const MINUTES_PER_DAY: u32 = 24 * 60;
 /// `[Days ]HH:MM-HH:MM`, e.g. `Sat,Sun 22:00-04:00`. It opens on the days named and, if it ends no later than it
 /// begins, closes on the day after.
 ///
-/// A moment is inside if the clocks show a time inside. So a window is longer while clocks are set back and shorter, or left out,
-/// when they are set forward.
+/// A moment is inside if the clocks show a time inside. So a window is longer while clocks are set back and shorter,
+/// or left out, when they are set forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Window {
     /// Days on which it opens, Monday as bit 0.

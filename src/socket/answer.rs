@@ -9,6 +9,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::server::{Body, json};
+use crate::api::{ApiError, ErrorCode};
 use crate::ids::{CredentialName, Version};
 use crate::time::Timestamp;
 
@@ -106,9 +107,14 @@ impl Refusal {
     }
 }
 
-/// An error in words.
+/// An error in words, as the command reads it.
 pub(super) fn problem(status: StatusCode, message: &str) -> Response<Body> {
-    let body = serde_json::json!({ "error": message });
+    let code = match status {
+        StatusCode::NOT_FOUND => ErrorCode::Denied,
+        StatusCode::SERVICE_UNAVAILABLE => ErrorCode::Unavailable,
+        _ => ErrorCode::Usage,
+    };
+    let body = serde_json::json!(ApiError { code, message: message.to_owned(), remedy: None });
     json(status, Zeroizing::new(body.to_string().into_bytes()))
 }
 

@@ -63,40 +63,39 @@ impl Peer {
         })
     }
 
-    /// Gathers the facts that are needed and not there yet.
+    /// Gathers the facts that are needed and not there yet. One that can't be had stays absent.
     ///
     /// # Errors
-    /// The process has ended, or `/proc` does not say.
+    /// The process has ended or changed.
     pub async fn gather(&mut self, needs: Needs) -> io::Result<()> {
-        let missing = Needs {
-            groups: needs.groups && !self.gathered.groups,
-            exe: needs.exe && !self.gathered.exe,
-            sha256: needs.sha256 && !self.gathered.sha256,
-            unit: needs.unit && !self.gathered.unit,
+        let known = self.gathered;
+        let all = Needs {
+            groups: needs.groups || known.groups,
+            exe: needs.exe || known.exe,
+            sha256: needs.sha256 || known.sha256,
+            unit: needs.unit || known.unit,
         };
-        if missing == Needs::default() {
+        if all == known {
             return Ok(());
         }
         self.hold()?;
         let pid = self.caller.pid;
-        if missing.sha256 {
-            let (running, hash) = exe::sha256(pid).await?;
-            self.runs(running)?;
-            self.caller.sha256 = Some(hash);
+        if all.sha256 && !known.sha256 {
+            let hash = self.told("executable", exe::sha256(pid).await);
+            self.caller.sha256 = self.run_by(hash)?;
         }
-        if missing.exe {
-            let (running, path) = exe::path(pid)?;
-            self.runs(running)?;
-            self.caller.exe = path;
+        if all.exe && !known.exe {
+            let path = self.told("executable", exe::path(pid));
+            self.caller.exe = self.run_by(path)?.flatten();
         }
-        if missing.groups {
-            self.caller.groups = Some(proc::ids(pid)?.groups);
+        if all.groups && !known.groups {
+            self.caller.groups = self.told("groups", proc::ids(pid)).map(|ids| ids.groups);
         }
-        if missing.unit {
-            (self.caller.unit, self.caller.invocation) = proc::unit(pid)?;
+        if all.unit && !known.unit {
+            (self.caller.unit, self.caller.invocation) = self.told("unit", proc::unit(pid)).unwrap_or_default();
         }
         self.still_there()?;
-        self.gathered = self.gathered.or(missing);
+        self.gathered = all;
         Ok(())
     }
 
@@ -109,11 +108,11 @@ impl Peer {
         if self.running.is_some() && Some(exe::id(pid)?) != self.running {
             return Err(gone());
         }
-        if self.gathered.groups && Some(proc::ids(pid)?.groups) != self.caller.groups {
+        if self.gathered.groups && proc::ids(pid).ok().map(|ids| ids.groups) != self.caller.groups {
             return Err(gone());
         }
         if self.gathered.unit {
-            let (unit, invocation) = proc::unit(pid)?;
+            let (unit, invocation) = proc::unit(pid).unwrap_or_default();
             if (&unit, &invocation) != (&self.caller.unit, &self.caller.invocation) {
                 return Err(gone());
             }
@@ -139,8 +138,18 @@ impl Peer {
         if started <= self.accepted { Ok(Handle::StartTime(started)) } else { Err(gone()) }
     }
 
-    fn runs(&mut self, running: ExeId) -> io::Result<()> {
-        if *self.running.get_or_insert(running) == running { Ok(()) } else { Err(gone()) }
+    /// A fact, if it can be had. Without it a grant that asks for it denies; others may still allow.
+    fn told<T>(&self, fact: &'static str, answer: io::Result<T>) -> Option<T> {
+        let told = |error: &io::Error| {
+            tracing::warn!(uid = self.caller.uid, pid = self.caller.pid, %error, "the {fact} of a caller can't be had");
+        };
+        answer.inspect_err(told).ok()
+    }
+
+    /// A fact about the file that the process runs: all of them must be about the same one.
+    fn run_by<T>(&mut self, fact: Option<(ExeId, T)>) -> io::Result<Option<T>> {
+        let Some((running, fact)) = fact else { return Ok(None) };
+        if *self.running.get_or_insert(running) == running { Ok(Some(fact)) } else { Err(gone()) }
     }
 
     fn still_there(&self) -> io::Result<()> {

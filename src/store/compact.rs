@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use super::error::{StoreError, io_error};
 use super::files;
 use super::frame::{HEADER_BYTES, Header};
-use super::index::{Head, Inventory};
+use super::index::Head;
+use super::inventory::Inventory;
 use super::journal::{self, AppendError, Journal};
 use super::ops::{Op, Tree};
 use super::reader::{Shared, due_key, is_in_flight};
@@ -123,7 +124,7 @@ impl State<'_> {
     }
 
     fn write(&mut self) -> Result<(), StoreError> {
-        let written = self.journal.append(self.keys, &self.waiting);
+        let written = self.journal.append(self.keys, &self.waiting, &self.found);
         self.waiting.clear();
         self.waiting_bytes = 0;
         match written {

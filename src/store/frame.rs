@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! header  magic 8 | format u32 | store 16 | epoch u64 | base u64 | base digest 16 | snapshot u64 | nonce 12 | tag 16
-//! frame   length u32 | sequence u64 | digest of the frame before 16 | nonce 12 | sealed operations | tag 16
+//! frame   length u32 | sequence u64 | digest of the frame before 16 | nonce 12 | sealed body | tag 16
+//! body    what is stored then 32 | operations
 //! ```
 //! Numbers are little endian; a length counts the whole frame. A frame's digest is its tag. It names its predecessor
 //! in the clear, so that each frame can be verified by itself: that is how damage in the middle is told from a torn end.
@@ -10,13 +11,14 @@
 use aws_lc_rs::aead::NONCE_LEN;
 
 use super::error::StoreError;
+use super::inventory::Inventory;
 use super::ops::Op;
 use super::seal::{Digest, Keys, StoreId, TAG_BYTES};
 
 /// The largest frame, and so the largest commit.
 pub(super) const FRAME_BYTES_MAX: usize = 32 << 20;
 /// The smallest frame: one without operations.
-pub(super) const FRAME_BYTES_MIN: usize = TEXT_AT + TAG_BYTES;
+pub(super) const FRAME_BYTES_MIN: usize = TEXT_AT + Inventory::BYTES + TAG_BYTES;
 /// Bytes of the header.
 pub(super) const HEADER_BYTES: usize = PLAIN_HEADER_BYTES + NONCE_LEN + TAG_BYTES;
 
@@ -113,17 +115,19 @@ impl Header {
     }
 }
 
-/// Writes the frame of `ops` that follows `previous` into `frame`, and returns the position behind it.
+/// Writes the frame of `ops` that follows `previous`, and leads to `live`, into `frame`, and returns the position behind it.
 pub(super) fn seal(
     keys: &Keys,
     epoch: u64,
     previous: Position,
     ops: &[Op],
+    live: &Inventory,
     frame: &mut Vec<u8>,
 ) -> Result<Position, StoreError> {
     let sequence = previous.sequence + 1;
     frame.clear();
     frame.resize(TEXT_AT, 0);
+    frame.extend_from_slice(&live.encode());
     ops.iter().for_each(|op| op.encode(frame));
     let length = frame.len() + TAG_BYTES;
     if length > FRAME_BYTES_MAX {
@@ -157,8 +161,10 @@ pub(super) struct Opened<'a> {
     pub(super) previous: Digest,
     /// The position behind it.
     pub(super) position: Position,
+    /// What is stored at that position.
+    pub(super) live: Inventory,
     /// Its operations, for [`Op::decode_all`].
-    pub(super) body: &'a [u8],
+    pub(super) ops: &'a [u8],
 }
 
 /// Verifies the frame that `bytes` are, by itself, and opens it in place. Its length field is not looked at.
@@ -174,7 +180,8 @@ pub(super) fn open<'a>(keys: &Keys, epoch: u64, bytes: &'a mut [u8]) -> Option<O
     }
     let sequence = u64::from_le_bytes(array(head, SEQUENCE_AT));
     let position = Position { sequence, digest: array(tag, 0) };
-    Some(Opened { previous: array(head, PREVIOUS_AT), position, body: text })
+    let (live, ops) = text.split_first_chunk()?;
+    Some(Opened { previous: array(head, PREVIOUS_AT), position, live: Inventory::decode(live), ops })
 }
 
 /// What a frame is bound to: store, epoch, sequence and the frame before.
@@ -223,13 +230,14 @@ mod tests {
         let previous = Position { sequence: 4, digest: [9; 16] };
         let ops = [Op::put(Tree::Note, b"key", vec![1; 64])];
         let mut frame = Vec::new();
-        let position = seal(&keys, 2, previous, &ops, &mut frame).expect("seals");
+        let live = Inventory { bytes: 70, values: 1, sum: 3 };
+        let position = seal(&keys, 2, previous, &ops, &live, &mut frame).expect("seals");
         assert_eq!(claimed_length(array(&frame, 0)), Some(frame.len()));
         let mut copy = frame.clone();
         let opened = open(&keys, 2, &mut copy).expect("opens");
-        assert_eq!((opened.previous, opened.position), (previous.digest, position));
+        assert_eq!((opened.previous, opened.position, opened.live), (previous.digest, position, live));
         let mut back = Vec::new();
-        Op::decode_all(opened.body, &mut back).expect("decodes");
+        Op::decode_all(opened.ops, &mut back).expect("decodes");
         assert_eq!(back, ops);
         assert!(open(&keys, 3, &mut frame.clone()).is_none(), "another epoch");
         for bit in 32..frame.len() * 8 {

@@ -5,16 +5,16 @@ use std::fs;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use sled::IVec;
-use sled::transaction::{ConflictableTransactionError, TransactionError, Transactional, TransactionalTree};
 
 use super::error::{StoreError, io_error};
 use super::files;
 use super::frame::Position;
+use super::inventory::Inventory;
 use super::ops::{Op, Tree};
-use super::seal::{Digest, Keys, TAG_BYTES};
+use super::seal::Keys;
 
 /// What sled may keep in memory.
 const CACHE_BYTES: u64 = 32 << 20;
@@ -27,6 +27,8 @@ pub(super) struct Index {
     keys: Arc<Keys>,
     db: sled::Db,
     trees: [sled::Tree; Tree::ALL.len()],
+    /// Held for writing while a commit is applied; true once one was applied in part.
+    torn: RwLock<bool>,
 }
 
 /// What an index does not open for.
@@ -46,67 +48,20 @@ pub(super) struct Head {
     pub(super) live: Inventory,
 }
 
-/// What is stored, in numbers that tell a loss.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Inventory {
-    /// Bytes that the live state would take in the journal.
-    pub(super) bytes: u64,
-    /// Sealed values.
-    pub(super) values: u64,
-    /// The sum of their authentication tags: one value lost or changed, and it is another.
-    pub(super) sum: u128,
-}
-
-impl Inventory {
-    /// Counts a value in.
-    pub(super) fn put(&mut self, tree: Tree, key: &[u8], value: &[u8]) {
-        self.bytes = self.bytes.wrapping_add(Op::bytes(key, value));
-        if tree.is_sealed() {
-            self.values = self.values.wrapping_add(1);
-            self.sum = self.sum.wrapping_add(tag(value));
-        }
-    }
-
-    fn remove(&mut self, tree: Tree, key: &[u8], value: &[u8]) {
-        self.bytes = self.bytes.wrapping_sub(Op::bytes(key, value));
-        if tree.is_sealed() {
-            self.values = self.values.wrapping_sub(1);
-            self.sum = self.sum.wrapping_sub(tag(value));
-        }
-    }
-}
-
-fn tag(value: &[u8]) -> u128 {
-    value.last_chunk::<TAG_BYTES>().map_or(0, |tag| u128::from_le_bytes(*tag))
-}
-
 impl Head {
-    const BYTES: usize = 8 + 16 + 8 + 8 + 16;
-
     fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(Self::BYTES);
-        bytes.extend_from_slice(&self.position.sequence.to_le_bytes());
+        let mut bytes = self.position.sequence.to_le_bytes().to_vec();
         bytes.extend_from_slice(&self.position.digest);
-        bytes.extend_from_slice(&self.live.bytes.to_le_bytes());
-        bytes.extend_from_slice(&self.live.values.to_le_bytes());
-        bytes.extend_from_slice(&self.live.sum.to_le_bytes());
+        bytes.extend_from_slice(&self.live.encode());
         bytes
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         let (sequence, rest) = bytes.split_first_chunk()?;
-        let (digest, rest) = rest.split_first_chunk::<16>()?;
-        let (live_bytes, rest) = rest.split_first_chunk()?;
-        let (values, rest) = rest.split_first_chunk()?;
-        let sum = rest.try_into().ok()?;
-        Some(Self {
-            position: Position { sequence: u64::from_le_bytes(*sequence), digest: Digest::from(*digest) },
-            live: Inventory {
-                bytes: u64::from_le_bytes(*live_bytes),
-                values: u64::from_le_bytes(*values),
-                sum: u128::from_le_bytes(sum),
-            },
-        })
+        let (digest, rest) = rest.split_first_chunk()?;
+        let (live, rest) = rest.split_first_chunk()?;
+        let position = Position { sequence: u64::from_le_bytes(*sequence), digest: *digest };
+        rest.is_empty().then(|| Self { position, live: Inventory::decode(live) })
     }
 }
 
@@ -155,7 +110,7 @@ impl Index {
         };
         let (db, trees) = without_panic(open).map_err(|error| unopened(error, &path))?;
         let trees = trees.try_into().map_err(|_| Unopened::Damaged("a tree is missing".to_owned()))?;
-        Ok(Self { dir: dir.to_owned(), keys: Arc::clone(keys), db, trees })
+        Ok(Self { dir: dir.to_owned(), keys: Arc::clone(keys), db, trees, torn: RwLock::new(false) })
     }
 
     /// How far it is; `None` if it is empty.
@@ -169,40 +124,42 @@ impl Index {
         Ok(Some(head))
     }
 
-    /// Applies `ops` and moves the head to `position`, in one transaction.
-    pub(super) fn apply(&self, before: &Head, ops: &[Op], position: Position) -> Result<Head, StoreError> {
-        let apply = |trees: &Vec<TransactionalTree>| {
-            let mut live = before.live;
+    /// Applies `ops` and then moves the head to `head`; readers see all of it or nothing.
+    ///
+    /// Not one of sled's transactions: each of those costs two writes with `sync_file_range` (0.34.7, `pin_log` and
+    /// `seal_batch`), and what they give is not needed. sled comes back from a crash with what it wrote first, so a head
+    /// that is there has all of its commit before it, and a commit that is there in part is applied again from the
+    /// journal, which changes nothing but what it changed before.
+    pub(super) fn apply(&self, ops: &[Op], head: &Head) -> Result<(), StoreError> {
+        let sealed = self.keys.seal(Tree::Head, HEAD, &head.encode())?;
+        let mut torn = self.torn.write().unwrap_or_else(PoisonError::into_inner);
+        let applied = without_panic(|| {
             for op in ops {
-                let tree = &trees[op.tree.place()];
-                let old = match &op.value {
-                    Some(value) => {
-                        live.put(op.tree, &op.key, value);
-                        tree.insert(op.key.as_slice(), value.as_slice())?
-                    }
-                    None => tree.remove(op.key.as_slice())?,
+                let tree = &self.trees[op.tree.place()];
+                match &op.value {
+                    Some(value) => tree.insert(&op.key, value.as_slice())?,
+                    None => tree.remove(&op.key)?,
                 };
-                if let Some(old) = old {
-                    live.remove(op.tree, &op.key, &old);
-                }
             }
-            let head = Head { position, live };
-            let sealed =
-                self.keys.seal(Tree::Head, HEAD, &head.encode()).map_err(ConflictableTransactionError::Abort)?;
-            trees[Tree::Head.place()].insert(HEAD, sealed)?;
-            Ok(head)
-        };
-        let applied = without_panic(|| match self.trees[..].transaction(apply) {
-            Ok(head) => Ok(Ok(head)),
-            Err(TransactionError::Abort(error)) => Ok(Err(error)),
-            Err(TransactionError::Storage(error)) => Err(error),
+            self.trees[Tree::Head.place()].insert(HEAD, sealed)
         });
-        applied.map_err(|error| self.failed("take a commit", &error))?
+        *torn = applied.is_err();
+        applied.map(drop).map_err(|error| self.failed("take a commit", &error))
+    }
+
+    /// Asks sled, between two commits.
+    fn ask<T>(&self, question: impl FnOnce() -> sled::Result<T>) -> Result<T, StoreError> {
+        let torn = self.torn.read().unwrap_or_else(PoisonError::into_inner);
+        if *torn {
+            let trouble = "it has taken a commit in part".to_owned();
+            return Err(StoreError::Index { doing: "read", trouble });
+        }
+        without_panic(question).map_err(|error| self.failed("read", &error))
     }
 
     /// A value as it is stored.
     pub(super) fn get(&self, tree: Tree, key: &[u8]) -> Result<Option<IVec>, StoreError> {
-        without_panic(|| self.trees[tree.place()].get(key)).map_err(|error| self.failed("read", &error))
+        self.ask(|| self.trees[tree.place()].get(key))
     }
 
     /// Every entry of a tree whose key is at most `last`, in the order of the keys.
@@ -221,7 +178,7 @@ impl Index {
             if failed {
                 return None;
             }
-            let entry = without_panic(|| found.next().transpose()).map_err(|error| self.failed("read", &error));
+            let entry = self.ask(|| found.next().transpose());
             failed = entry.is_err();
             entry.transpose()
         })

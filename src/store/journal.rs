@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::error::{StoreError, io_error};
 use super::files;
 use super::frame::{self, BadHeader, FORMAT, HEADER_BYTES, Header, Position};
+use super::inventory::Inventory;
 use super::ops::Op;
 use super::scan::Place;
 use super::seal::Keys;
@@ -82,11 +83,11 @@ impl Journal {
         self.end.offset
     }
 
-    /// Appends the frame of `ops` with one write. It is durable after [`Journal::sync`] and not before.
-    pub(super) fn append(&mut self, keys: &Keys, ops: &[Op]) -> Result<Position, AppendError> {
+    /// Appends the frame of `ops`, which lead to `live`, with one write. It is durable after [`Journal::sync`] and not before.
+    pub(super) fn append(&mut self, keys: &Keys, ops: &[Op], live: &Inventory) -> Result<Position, AppendError> {
         self.frame.clear();
         self.frame.shrink_to(BUFFER_BYTES);
-        let position = frame::seal(keys, self.header.epoch, self.end.position, ops, &mut self.frame)
+        let position = frame::seal(keys, self.header.epoch, self.end.position, ops, live, &mut self.frame)
             .map_err(AppendError::Nothing)?;
         if let Err(error) = self.file.write_all_at(&self.frame, self.end.offset) {
             let error = io_error("append to", &self.path)(error);

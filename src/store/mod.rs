@@ -1,6 +1,19 @@
 //! The encrypted store: a sealed journal that is the truth, and sled that is asked.
 //!
 //! [`open`] gives one [`Writer`], which only the engine owns, and [`Reader`]s. Nothing outside this folder names sled.
+//!
+//! A commit is one frame (`frame.rs`) appended to the journal and flushed; then the index (`index.rs`) is told. At start
+//! the whole journal is verified (`scan.rs`), the index is compared with it, and `verdict.rs` decides: go on, bring the
+//! index forward, make it again, or refuse with words. Names and values are sealed before they get to either
+//! (`seal.rs`).
+//!
+//! ```text
+//! LOCK        who has the store open
+//! keyring     which store this is, its key wrapped by the master key
+//! journal     every commit since the last compaction; the only file that must never be lost
+//! sled/       the index, made again from the journal whenever it does not agree with it
+//! ballast     given up when the disk is full
+//! ```
 
 mod ballast;
 mod compact;
@@ -9,6 +22,7 @@ mod files;
 mod frame;
 mod hex;
 mod index;
+mod inventory;
 mod journal;
 mod keyring;
 mod lock;

@@ -3,7 +3,7 @@
 use super::seal::SEAL_BYTES;
 
 /// A tree of the index. The number stands in the journal and in what is authenticated: never reuse one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub(super) enum Tree {
     /// Hash of the name → sealed [`Record`](super::Record).

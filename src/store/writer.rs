@@ -1,4 +1,4 @@
-//! Writing: one batch is one frame of the journal, one disk flush, and then one transaction of the index.
+//! Writing: one batch is one frame of the journal, one disk flush, and then the index's turn.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -9,7 +9,9 @@ use keywheel_protocol::{WireError, encode_fields};
 use super::ballast::Ballast;
 use super::compact;
 use super::error::StoreError;
+use super::frame::Position;
 use super::index::Head;
+use super::inventory::Inventory;
 use super::journal::{AppendError, Journal};
 use super::ops::{Op, Tree};
 use super::reader::{Shared, due_key, is_in_flight, secret_key};
@@ -65,14 +67,11 @@ impl Writer {
         }
         let ops = self.plan(batch)?;
         self.ballast.make_room_for(ops.iter().map(Op::size).sum())?;
-        self.append(&ops)?;
+        let live = self.live_after(&ops)?;
+        let position = self.append(&ops, &live)?;
         self.journal.sync().map_err(|error| self.stop(&error))?;
         failpoint::hit("store.commit.journaled");
-        let position = self.journal.position();
-        match self.store.index.apply(&self.head, &ops, position) {
-            Ok(head) => self.head = head,
-            Err(error) => return Err(self.stop(&error)),
-        }
+        self.apply(&ops, Head { position, live })?;
         failpoint::hit("store.commit.done");
         Ok(position.sequence)
     }
@@ -105,25 +104,45 @@ impl Writer {
         }
         failpoint::hit("store.compact.renamed");
         // The state is the same; only the name of the last commit is new.
-        match self.store.index.apply(&self.head, &[], self.journal.position()) {
-            Ok(head) => self.head = head,
-            Err(error) => return Err(self.stop(&error)),
-        }
+        self.apply(&[], Head { position: self.journal.position(), live: self.head.live })?;
         self.store.index.flush()
     }
 
-    fn append(&mut self, ops: &[Op]) -> Result<(), StoreError> {
-        let mut result = self.journal.append(&self.store.keys, ops);
+    fn append(&mut self, ops: &[Op], live: &Inventory) -> Result<Position, StoreError> {
+        let mut result = self.journal.append(&self.store.keys, ops, live);
         if let Err(AppendError::Full(_)) = result
             && self.ballast.release()
         {
-            result = self.journal.append(&self.store.keys, ops);
+            result = self.journal.append(&self.store.keys, ops, live);
         }
-        match result {
-            Ok(_) => Ok(()),
-            Err(AppendError::Nothing(error) | AppendError::Full(error)) => Err(error),
-            Err(AppendError::Doubt(error)) => Err(self.stop(&error)),
+        result.map_err(|error| match error {
+            AppendError::Nothing(error) | AppendError::Full(error) => error,
+            AppendError::Doubt(error) => self.stop(&error),
+        })
+    }
+
+    fn apply(&mut self, ops: &[Op], head: Head) -> Result<(), StoreError> {
+        self.store.index.apply(ops, &head).map_err(|error| self.stop(&error))?;
+        self.head = head;
+        Ok(())
+    }
+
+    /// What will be stored when `ops` have been applied.
+    fn live_after(&self, ops: &[Op]) -> Result<Inventory, StoreError> {
+        let mut live = self.head.live;
+        let mut changed: HashMap<(Tree, &[u8]), Option<&[u8]>> = HashMap::with_capacity(ops.len());
+        for op in ops {
+            let value = op.value.as_deref();
+            match changed.insert((op.tree, &op.key), value) {
+                Some(earlier) => earlier.into_iter().for_each(|old| live.remove(op.tree, &op.key, old)),
+                None => {
+                    let old = self.store.index.get(op.tree, &op.key)?;
+                    old.into_iter().for_each(|old| live.remove(op.tree, &op.key, &old));
+                }
+            }
+            value.into_iter().for_each(|value| live.put(op.tree, &op.key, value));
         }
+        Ok(live)
     }
 
     fn plan(&self, batch: Batch) -> Result<Vec<Op>, StoreError> {

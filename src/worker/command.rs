@@ -4,8 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use keywheel_protocol::{Access, Setting, SettingKind};
-use serde_json::{Map, Value};
+use keywheel_protocol::Permissions;
 
 use crate::config::Daemon;
 
@@ -59,26 +58,9 @@ impl Program {
         Ok(Self { launcher: daemon.rotator.clone(), cage: Vec::new(), what })
     }
 
-    /// Opens the cage for what `settings` name: paths to read or replace, ports to connect to.
-    pub fn allow(&mut self, described: &[Setting], settings: &Map<String, Value>) {
-        for setting in described {
-            let text = match settings.get(&setting.name) {
-                Some(Value::String(text)) => text.clone(),
-                Some(Value::Number(number)) => number.to_string(),
-                Some(_) | None => match &setting.default {
-                    Some(default) => default.clone(),
-                    None => continue,
-                },
-            };
-            let flag = match (&setting.kind, setting.access) {
-                (SettingKind::Port, _) => "--connect",
-                (_, Access::Read) if text.starts_with('/') => "--read",
-                (_, Access::Replace) if text.starts_with('/') => "--replace",
-                (_, Access::None | Access::Read | Access::Replace) => continue,
-            };
-            self.cage.push(flag.into());
-            self.cage.push(text.into());
-        }
+    /// Opens the cage for what a worker needs of this host.
+    pub fn allow(&mut self, permissions: &Permissions) {
+        self.cage.extend(permissions.to_args());
     }
 
     /// Has the worker end itself at a named point (crash tests only).
@@ -112,39 +94,52 @@ fn trusted(path: &Path) -> Result<(), ProgramError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
-    fn setting(name: &str, kind: SettingKind, access: Access, default: Option<&str>) -> Setting {
-        Setting {
-            name: name.into(),
-            kind,
-            required: false,
-            default: default.map(str::to_owned),
-            help: String::new(),
-            access,
+    /// A launcher, and a folder of drop-ins with one `kind` of this mode.
+    fn daemon(scratch: &Path, mode: u32) -> Daemon {
+        let script = |path: &Path, mode| {
+            std::fs::write(path, "#!/bin/sh\n").expect("written");
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("mode");
+        };
+        std::fs::create_dir(scratch.join("rotators")).expect("folder");
+        script(&scratch.join("launcher"), 0o755);
+        script(&scratch.join("rotators/drop-in"), mode);
+        Daemon {
+            state_dir: "/".into(),
+            runtime_dir: "/".into(),
+            audit_file: "/".into(),
+            rotator: scratch.join("launcher"),
+            rotators_dir: scratch.join("rotators"),
+            log_json: false,
         }
     }
 
+    fn words(program: &Program) -> Vec<&str> {
+        program.arguments().map(|word| word.to_str().expect("text")).collect()
+    }
+
     #[test]
-    fn the_cage_opens_for_the_settings_that_are_there_and_no_others() {
-        let mut program = Program { launcher: "/r".into(), cage: vec![], what: vec!["postgres".into()] };
-        let described = [
-            setting("host", SettingKind::Text, Access::Read, None),
-            setting("port", SettingKind::Port, Access::None, Some("5432")),
-            setting("ca_file", SettingKind::Path, Access::Read, None),
-            setting("path", SettingKind::Path, Access::Replace, None),
-            setting("comment", SettingKind::Text, Access::None, None),
-        ];
-        let settings = Map::from_iter([
-            ("host".to_owned(), Value::from("/run/postgresql")),
-            ("path".to_owned(), Value::from("/etc/htpasswd")),
-            ("comment".to_owned(), Value::from("/etc/shadow")),
-        ]);
-        program.allow(&described, &settings);
-        let line: Vec<_> = program.arguments().map(|word| word.to_str().expect("text")).collect();
-        assert_eq!(
-            line,
-            ["run", "--read", "/run/postgresql", "--connect", "5432", "--replace", "/etc/htpasswd", "postgres"]
-        );
+    fn a_drop_in_stands_before_a_built_in_kind_and_the_cage_before_both() {
+        let scratch = tempfile::tempdir().expect("scratch");
+        let daemon = daemon(scratch.path(), 0o755);
+        let mut built_in = Program::find(&daemon, "postgres").expect("found");
+        built_in.allow(&Permissions { connect: vec![5432], ..Permissions::default() });
+        assert_eq!(words(&built_in), ["run", "--connect", "5432", "postgres"]);
+        let drop_in = Program::find(&daemon, "drop-in").expect("found");
+        let path = scratch.path().join("rotators/drop-in");
+        assert_eq!(words(&drop_in), ["run", "--exec", path.to_str().expect("text")]);
+    }
+
+    #[test]
+    fn a_program_that_others_can_write_is_not_run() {
+        let scratch = tempfile::tempdir().expect("scratch");
+        let daemon = daemon(scratch.path(), 0o775);
+        assert!(matches!(Program::find(&daemon, "drop-in"), Err(ProgramError::Untrusted { .. })));
+        for odd in ["../launcher", "--exec", "", "a/b", ".hidden"] {
+            assert!(matches!(Program::find(&daemon, odd), Err(ProgramError::Kind)), "{odd:?}");
+        }
     }
 }

@@ -41,8 +41,7 @@ impl Workers {
             Ok(program) => program,
             Err(error) => return Reply::not_reached(error.to_string()),
         };
-        program.allow(&target.description.target, &target.settings);
-        program.allow(&target.description.credential, &request.credential);
+        program.allow(&target.description.permissions(&request.target, &request.credential));
         if let Some(failpoint) = &self.failpoint {
             program.fail_at(failpoint);
         }

@@ -83,7 +83,8 @@ impl Setup {
     /// Writes the configuration without starting anything.
     pub fn prepare(self) -> Daemon {
         let config = self.scratch.at("keywheel.toml");
-        let daemon = Daemon { environment: self.environment, general: self.general, config, child: None, scratch: self.scratch };
+        let daemon =
+            Daemon { environment: self.environment, general: self.general, config, child: None, scratch: self.scratch };
         daemon.configure(&self.parts.join("\n"));
         daemon
     }
@@ -146,7 +147,8 @@ impl Daemon {
     /// Starts the daemon and does not wait.
     pub fn spawn(&mut self) {
         assert!(self.child.is_none(), "keywheeld is running");
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.scratch.at("keywheeld.log")).expect("the log");
+        let log =
+            fs::OpenOptions::new().create(true).append(true).open(self.scratch.at("keywheeld.log")).expect("the log");
         let mut command = Command::new(env!("CARGO_BIN_EXE_keywheeld"));
         command.arg("--config").arg(&self.config).current_dir("/").env_clear().env("PATH", "/usr/bin:/bin");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -186,6 +188,12 @@ impl Daemon {
         if self.child.is_some() {
             self.sigterm();
         }
+        self.start();
+    }
+
+    /// Kills it as a power cut would, and starts it.
+    pub fn kill9_and_start(&mut self) {
+        self.kill9();
         self.start();
     }
 
@@ -326,7 +334,10 @@ impl Drop for Daemon {
         }
         if std::thread::panicking() {
             let log = self.log();
-            eprintln!("--- keywheeld's log\n{log}---");
+            #[expect(clippy::print_stderr, reason = "what a failed test has to say")]
+            {
+                eprintln!("--- keywheeld's log\n{log}---");
+            }
         }
     }
 }

@@ -72,7 +72,8 @@ pub fn request(socket: &Path, head: &str, body: &[u8]) -> io::Result<Answer> {
         written?;
         read?;
     }
-    parse(&bytes).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, String::from_utf8_lossy(&bytes).into_owned()))
+    parse(&bytes)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 fn parse(bytes: &[u8]) -> Option<Answer> {

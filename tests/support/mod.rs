@@ -2,16 +2,19 @@
 //!
 //! The rotators' binary is taken from beside `keywheeld`'s, so the tests want the whole workspace built: run them by
 //! `make test` or `cargo nextest run --workspace`.
+#![allow(clippy::print_stderr, reason = "the daemon's log belongs to a failure")]
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "each test includes all and uses its own part of it")]
 
 mod daemon;
 mod http;
 pub mod nspawn;
+mod package;
 pub mod postgres;
 mod scratch;
 
 pub use daemon::{Daemon, Ended, Setup, rotator_binary};
 pub use http::{Answer, get, post, request};
+pub use package::package;
 pub use postgres::{PgOptions, Postgres, free_port};
 pub use scratch::Scratch;
 

@@ -31,12 +31,15 @@ trap power_off TERM INT
 ) >&2 &
 nspawn=$!
 
+# nspawn's first child only prepares the root; the one in a process namespace of its own becomes init.
+here=$(readlink /proc/self/ns/pid)
 leader=
-for _ in $(seq 600); do
-  leader=$(pgrep -o -P "$nspawn" 2>/dev/null || true)
-  [ -z "$leader" ] || break
-  kill -0 "$nspawn" 2>/dev/null || break
-  sleep 0.05
+while [ -z "$leader" ] && kill -0 "$nspawn" 2>/dev/null; do
+  for child in $(pgrep -P "$nspawn" || true); do
+    there=$(readlink "/proc/$child/ns/pid" || true)
+    [ -z "$there" ] || [ "$there" = "$here" ] || leader=$child
+  done
+  [ -n "$leader" ] || sleep 0.05
 done
 [ -z "$leader" ] || echo "leader $leader"
 exec 1>&2

@@ -1,6 +1,6 @@
 //! The promises that need no target.
 
-use keywheel_protocol::{Description, Fields, PROTOCOL, Reason, Reply, Secret, SettingKind, Step};
+use keywheel_protocol::{Description, Fields, Overlap, PROTOCOL, Reason, Reply, Secret, SettingKind, Step, Strategy};
 
 use super::report::{Outcome, Report};
 use super::worker::{Answer, Ended, PROMPT, Worker};
@@ -91,6 +91,10 @@ fn unsound(description: &Description) -> Option<String> {
     }
     if let Some(step) = [Step::Describe, Step::Apply, Step::Verify].iter().find(|s| !description.steps.contains(s)) {
         return Some(format!("the step {step:?} is missing, which every rotator has"));
+    }
+    let lasting = description.overlap == Overlap::Both || description.strategies.contains(&Strategy::Alternate);
+    if lasting && !description.steps.contains(&Step::Retire) {
+        return Some("the step Retire is missing: with alternate, or overlap both, old versions live on".to_owned());
     }
     for settings in [&description.target, &description.credential] {
         for (place, setting) in settings.iter().enumerate() {

@@ -114,7 +114,7 @@ fn verify(request: &Request) -> Result<Reply, Reply> {
         Some(false) => Err(Reply::no(Reason::Credential, format!("the password is not the one of {user}"))),
         None => {
             let message = format!(
-                "the hash of {user} is not bcrypt's, and no other can be checked; the next rotation will change that"
+                "the hash of {user} is not bcrypt's, and no other can be checked; set it once with `htpasswd -B`"
             );
             Err(Reply::no(Reason::Unsupported, message))
         }

@@ -142,7 +142,7 @@ fn i1_what_sled_has_lost_or_spoilt_never_gets_into_the_journal() {
         // Behind the writer's back, as a fault of the disk would.
         let head = store.index.head().expect("read").expect("there");
         let op = if spoil { Op::put(Tree::Secret, &key, vec![1; 60]) } else { Op::remove(Tree::Secret, &key) };
-        store.index.apply(&head, &[op], head.position).expect("applied");
+        store.index.apply(&[op], &head).expect("applied");
         let error = opened.writer.compact().expect_err("noticed");
         assert!(matches!(error, StoreError::Incomplete { .. } | StoreError::Damaged { .. }), "{error}");
         assert!(!scratch.dir().join("journal.new").exists());

@@ -303,7 +303,7 @@ fn a_value_moved_to_another_place_is_not_opened() {
     let key = |number| secret_key(&store.keys.hash_name(&name(number)), Version(1));
     let stolen = store.index.get(Tree::Secret, &key(0)).expect("read").expect("there").to_vec();
     let head = store.index.head().expect("read").expect("there");
-    store.index.apply(&head, &[Op::put(Tree::Secret, &key(1), stolen)], head.position).expect("applied");
+    store.index.apply(&[Op::put(Tree::Secret, &key(1), stolen)], &head).expect("applied");
     let error = reader.secret(&name(1), Version(1)).expect_err("another's secret");
     assert_eq!(error.to_string(), format!("the secret of {} in the store is damaged", name(1)));
     assert_has(&reader, 0, 1);
@@ -311,4 +311,40 @@ fn a_value_moved_to_another_place_is_not_opened() {
     let opened = scratch.opened();
     assert!(tells(&opened, "a damaged value was met"), "{:?}", opened.notes);
     assert_filled(&opened.reader, 2);
+}
+
+#[test]
+fn i1_what_sled_has_lost_without_a_word_is_noticed_at_the_start() {
+    let (scratch, _) = closed();
+    let opened = scratch.opened();
+    let store = opened.reader.shared();
+    let head = store.index.head().expect("read").expect("there");
+    let lost = Op::remove(Tree::Record, &store.keys.hash_name(&name(3)));
+    store.index.apply(&[lost], &head).expect("applied");
+    assert!(opened.reader.record(&name(3)).expect("read").is_none());
+    drop((opened, store));
+    let opened = scratch.opened();
+    assert!(tells(&opened, "(23 of 24 values)"), "{:?}", opened.notes);
+    assert_filled(&opened.reader, COUNT);
+}
+
+#[test]
+fn i1_a_commit_that_sled_has_in_part_is_completed() {
+    let (scratch, _) = closed();
+    let early = scratch.image();
+    fill_from(&scratch, COUNT, COUNT + 1);
+    // The index as it was before the last commit, with the record of that commit and without its secret and its head.
+    let late = scratch.opened();
+    let hash = late.reader.shared().keys.hash_name(&name(COUNT));
+    let record = late.reader.shared().index.get(Tree::Record, &hash).expect("read").expect("there").to_vec();
+    drop(late);
+    let opened = early.opened();
+    let store = opened.reader.shared();
+    let head = store.index.head().expect("read").expect("there");
+    store.index.apply(&[Op::put(Tree::Record, &hash, record)], &head).expect("applied");
+    drop((opened, store));
+    fs::copy(scratch.journal(), early.journal()).expect("copied");
+    let opened = early.opened();
+    assert_eq!(opened.notes, ["the index was 1 commits behind the journal, and was brought forward"]);
+    assert_filled(&opened.reader, COUNT + 1);
 }

@@ -127,7 +127,9 @@ fn password(number: usize, version: u32) -> String {
 
 /// The commit that a rotation starts with: the state and the new secret.
 fn batch(number: usize, version: u32) -> Batch {
-    let fields = Fields::login("app", Secret::new(password(number, version)));
+    let mut fields = Fields::login("app", Secret::new(password(number, version)));
+    // So that each frame crosses the end of a sector.
+    fields.insert("certificate", Secret::new("x".repeat(400)));
     vec![
         Change::PutRecord(Box::new(Record { next_version: Version(version + 1), ..record(number, Some(1000)) })),
         Change::PutSecret { name: name(number), version: Version(version), fields },

@@ -1,0 +1,235 @@
+//! The contract suite: the built-in kinds and the shell example pass it, and what breaks the contract does not.
+
+#[path = "../../tests/support/postgres.rs"]
+mod test_server;
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+use test_server::{PgOptions, Postgres};
+
+const ROTATOR: &str = env!("CARGO_BIN_EXE_keywheel-rotator");
+const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/sha256file");
+
+/// The suite's exit status and its report in JSON. The secrets go in by standard input.
+fn exam(candidate: &str, options: &[&str], secrets: Option<Value>) -> (i32, Value) {
+    let mut command = Command::new(ROTATOR);
+    command.args(["test", candidate, "--json"]).args(options);
+    if secrets.is_some() {
+        command.args(["--secrets", "-"]);
+    }
+    let mut command =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let text = secrets.map(|secrets| secrets.to_string()).unwrap_or_default();
+    command.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("read");
+    let output = command.wait_with_output().expect("its output");
+    let report = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    (output.status.code().expect("a status"), report)
+}
+
+/// The names of the checks with this outcome.
+fn with_outcome<'a>(report: &'a Value, outcome: &str) -> Vec<&'a str> {
+    let checks = report["checks"].as_array().expect("checks").iter();
+    checks.filter(|check| check["outcome"] == outcome).map(|check| check["name"].as_str().expect("a name")).collect()
+}
+
+#[track_caller]
+fn assert_passes(candidate: &str, options: &[&str], secrets: Value, skipped: usize) {
+    let marker = secrets["current"]["password"].as_str().expect("a password").to_owned();
+    let (status, report) = exam(candidate, options, Some(secrets));
+    assert_eq!((status, &report["passed"]), (0, &json!(true)), "{report:#}");
+    assert!(with_outcome(&report, "warned").is_empty(), "{report:#}");
+    assert_eq!(with_outcome(&report, "skipped").len(), skipped, "{report:#}");
+    assert!(!report.to_string().contains(&marker), "{report:#}");
+}
+
+#[test]
+fn postgres_keeps_the_contract_by_itself_and_by_the_admin() {
+    let server = Postgres::start(PgOptions { tls: true, log_statement_all: false });
+    server.create_login("app", "marker-first");
+    let (port, ca) = (format!("port={}", server.port), format!("ca_file={}", server.ca_file.display()));
+    let tls = ["--target", "host=localhost", "--target", &port, "--target", &ca, "--restore"];
+    let current = json!({ "username": "app", "password": "marker-first" });
+    assert_passes("postgres", &tls, json!({ "current": current }), 0);
+    let plain = ["--target", "host=127.0.0.1", "--target", &port, "--target", "tls=disable"];
+    let admin = json!({ "username": server.superuser, "password": server.superuser_password });
+    let new = json!({ "username": "app", "password": "marker-second" });
+    let secrets = json!({ "current": current, "new": new, "login": { "by": "admin", "fields": admin } });
+    assert_passes("postgres", &plain, secrets, 0);
+    assert!(server.login_works("app", "marker-second"));
+}
+
+#[test]
+fn htpasswd_and_the_shell_example_keep_the_contract() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("users");
+    let target = format!("path={}", path.display());
+    let options = ["--target", target.as_str(), "--restore"];
+    let secrets = json!({ "current": { "username": "app", "password": "marker-first" } });
+
+    let mut htpasswd = Command::new("htpasswd");
+    htpasswd.arg("-bcB").arg(&path).args(["app", "marker-first"]).stderr(Stdio::null());
+    assert!(htpasswd.status().expect("htpasswd is installed").success());
+    assert_passes("htpasswd", &[&options[..], &["--target", "cost=4"]].concat(), secrets.clone(), 2);
+
+    fs::write(&path, format!("other:1\napp:{}\nlast:2\n", sha256("marker-first"))).expect("written");
+    assert_passes(EXAMPLE, &options, secrets, 2);
+    assert_eq!(fs::read_to_string(&path).expect("read"), format!("other:1\napp:{}\nlast:2\n", sha256("marker-first")));
+}
+
+fn sha256(text: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The shell example with one passage changed.
+fn mutant(folder: &Path, name: &str, passage: &str, instead: &str) -> PathBuf {
+    let text = fs::read_to_string(EXAMPLE).expect("read");
+    assert_eq!(text.matches(passage).count(), 1, "{passage:?} is in the example once");
+    let path = folder.join(name);
+    fs::write(&path, text.replace(passage, instead)).expect("written");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("mode");
+    path
+}
+
+#[test]
+fn each_way_to_break_the_contract_is_found() {
+    let mutants = [
+        ("mute", "    describe) describe ;;", "    describe) : ;;", "describes itself within 2 s"),
+        ("slow", "    describe) describe ;;", "    describe) sleep 3; describe ;;", "describes itself within 2 s"),
+        ("no-steps", r#"["describe", "apply", "verify"]"#, r#"["describe"]"#, "the description is sound"),
+        ("bad-kind", r#"kind: "sha256file""#, r#"kind: "Sha 256""#, "the description is sound"),
+        (
+            "one-shot",
+            "    eval \"$assignments\"",
+            "    eval \"$assignments\"; trap exit 0; [ -n \"${seen-}\" ] && exit; seen=1",
+            "answers each line, not only the first",
+        ),
+        (
+            "chatty",
+            "    describe) describe ;;",
+            "    describe) describe; describe; describe ;;",
+            "writes nothing but replies to standard output",
+        ),
+        (
+            "stays",
+            "while IFS= read -r line; do",
+            "trap 'sleep 30' EXIT; while IFS= read -r line; do",
+            "ends with its input, with status 0",
+        ),
+        (
+            "agreeable",
+            "    *) no unsupported \"the step $step is not known here\" ;;",
+            "    *) yes ;;",
+            "an unknown step is unsupported",
+        ),
+        (
+            "gullible",
+            "        no credential \"the password is not the one of $username\"",
+            "        yes",
+            "verify says no (credential) to a wrong password",
+        ),
+        (
+            "vague",
+            "        no credential \"the password is not the one of $username\"",
+            "        in_doubt x",
+            "verify says no (credential) to a wrong password",
+        ),
+        (
+            "leaky",
+            "the password is not the one of $username",
+            "not $password",
+            "i8: no secret in messages or on standard error",
+        ),
+        (
+            "logging",
+            "    found=$({",
+            "    echo \"checking $password\" >&2; found=$({",
+            "i8: no secret in messages or on standard error",
+        ),
+        ("lazy", "    fresh=$(mktemp", "    yes; return; fresh=$(mktemp", "verify says yes to the new password"),
+        (
+            "once",
+            "    fresh=$(mktemp",
+            "    grep -q \"$(hash_of \"$password\")\" \"$file\" && { no policy used; return; }; fresh=$(mktemp",
+            "apply again, same token, is harmless",
+        ),
+    ];
+    let judge = |(name, passage, instead, expected): (&str, &str, &str, &str)| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let users = folder.path().join("users");
+        fs::write(&users, format!("app:{}\n", sha256("marker-first"))).expect("written");
+        let path = mutant(folder.path(), name, passage, instead);
+        let secrets = json!({ "current": { "username": "app", "password": "marker-first" } });
+        let target = format!("path={}", users.display());
+        let (status, report) = exam(path.to_str().expect("UTF-8"), &["--target", &target], Some(secrets));
+        assert_eq!(status, 1, "{name}: {report:#}");
+        assert!(with_outcome(&report, "failed").contains(&expected), "{name}: {report:#}");
+    };
+    // Most of the time goes into waiting; a few at a time leave the machine quick enough for the 2 s of a description.
+    for few in mutants.chunks(4) {
+        std::thread::scope(|scope| few.iter().for_each(|mutant| drop(scope.spawn(move || judge(*mutant)))));
+    }
+}
+
+#[test]
+fn an_old_password_that_lives_on_is_a_warning() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let users = folder.path().join("users");
+    fs::write(&users, format!("app:{}\n", sha256("marker-first"))).expect("written");
+    // The new line is put in front of the old one, and any of them opens.
+    let two = mutant(
+        folder.path(),
+        "both",
+        "print user \":\" hash; done = 1; next",
+        "print user \":\" hash; print; done = 1; next",
+    );
+    let text = fs::read_to_string(&two).expect("read");
+    let text = text.replace("index($0, \":\") + 1); exit }", "index($0, \":\") + 1) }");
+    let text = text.replace(
+        "[ \"$found\" = \"$(hash_of \"$password\")\" ]",
+        "echo \"$found\" | grep -q \"$(hash_of \"$password\")\"",
+    );
+    fs::write(&two, text).expect("written");
+    let target = format!("path={}", users.display());
+    let secrets = json!({ "current": { "username": "app", "password": "marker-first" } });
+    let (status, report) = exam(two.to_str().expect("UTF-8"), &["--target", &target], Some(secrets));
+    assert_eq!(status, 0, "{report:#}");
+    assert_eq!(with_outcome(&report, "warned"), ["the old password is refused"]);
+}
+
+#[test]
+fn what_the_suite_cannot_start_with_is_said() {
+    for (arguments, words) in [
+        (vec!["test", "htpasswd", "--target", "colour=red", "--secrets", "-"], "no setting colour"),
+        (vec!["test", "htpasswd", "--target", "path=/x", "--target", "cost=many", "--secrets", "-"], "value of cost"),
+        (vec!["test", "nonesuch"], "there is no kind nonesuch"),
+        (vec!["describe", "/bin/cat"], "does not describe itself"),
+    ] {
+        let mut command = Command::new(ROTATOR);
+        let mut command = command
+            .args(&arguments)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("it runs");
+        let _ = command.stdin.take().expect("a pipe").write_all(br#"{"current": {"username": "a", "password": "b"}}"#);
+        let output = command.wait_with_output().expect("its output");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && stderr.contains(words), "{arguments:?}: {stderr}");
+    }
+    // Secrets of the wrong form are not quoted.
+    let mut command = Command::new(ROTATOR);
+    let command = command.args(["test", "htpasswd", "--secrets", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut command = command.stdout(Stdio::null()).spawn().expect("it runs");
+    command.stdin.take().expect("a pipe").write_all(br#"{"marker-secret": "marker-secret"}"#).expect("read");
+    let output = command.wait_with_output().expect("its output");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("must be one JSON object") && !stderr.contains("marker"), "{stderr}");
+}

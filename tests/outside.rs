@@ -1,0 +1,19 @@
+//! The whole product from outside: the real `keywheeld`, `keywheel` and `keywheel-rotator` against a real PostgreSQL and
+//! real password files. Some of them need root, for small disks and other users' eyes; the crash tests need the feature
+//! `failpoints` of both packages.
+#![allow(clippy::print_stdout, reason = "a test says what it has counted")]
+
+mod support;
+
+#[path = "outside/crash.rs"]
+mod crash;
+#[path = "outside/faults.rs"]
+mod faults;
+#[path = "outside/handout.rs"]
+mod handout;
+#[path = "outside/invariants.rs"]
+mod invariants;
+#[path = "outside/kit.rs"]
+mod kit;
+#[path = "outside/rotation.rs"]
+mod rotation;

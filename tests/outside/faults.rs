@@ -1,0 +1,384 @@
+//! Faults of targets, disks, stores, configurations and clocks: each gives a clear error or a defined state, and what is
+//! handed out afterwards logs in.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::kit::{
+    QUICK, SmallDisk, about_daemon, begin, by_admin_config, credential, fetch, files_under, htpasswd_target, own_role,
+    own_role_config, password_line, pause, role_by_admin, rotate, settled, settles_and_logs_in, succeeds, try_fetch,
+};
+use crate::support::{Daemon, PATIENCE, PgOptions, Postgres, Setup, eventually, free_port, within};
+
+/// Waits until the status's detail of a credential has these words.
+fn says(daemon: &Daemon, name: &str, words: &str) {
+    let said = within(PATIENCE, || {
+        let status = daemon.status(name);
+        status["detail"].as_str().is_some_and(|detail| detail.contains(words)).then_some(())
+    });
+    assert!(said.is_some(), "{words:?} is not in {}\n{}", daemon.status(name), daemon.log());
+}
+
+/// The files of the store whose name starts so.
+fn store_files(daemon: &Daemon, start: &str) -> Vec<PathBuf> {
+    let store = daemon.scratch.at("state/store");
+    files_under(&store)
+        .into_iter()
+        .filter(|path| path.strip_prefix(&store).is_ok_and(|path| path.to_string_lossy().starts_with(start)))
+        .collect()
+}
+
+#[test]
+fn a_wrong_password_of_the_admin_waits_and_goes_on_when_it_is_adopted() {
+    let pg = Postgres::start(PgOptions::default());
+    let daemon = role_by_admin(&pg);
+    let before = rotate(&daemon, "app/db");
+    pg.admin("ALTER ROLE admin PASSWORD 'another-one-by-hand'");
+    assert!(begin(&daemon, "app/db"));
+    says(&daemon, "app/db", "refused");
+    assert_eq!(fetch(&daemon, "app/db"), before, "nothing has changed at the target");
+    assert!(pg.login_works("app", &before.password));
+    daemon.keywheel_ok(&["adopt", "pg/admin"], "another-one-by-hand");
+    let after = settles_and_logs_in(&daemon, &pg, "app/db");
+    assert!(after.version > before.version);
+}
+
+#[test]
+fn i4_a_server_that_is_away_and_comes_back_costs_nothing() {
+    let mut pg = Postgres::start(PgOptions::default());
+    let daemon = own_role(&pg);
+    pg.stop();
+    assert!(begin(&daemon, "app/db"));
+    says(&daemon, "app/db", "not reached");
+    assert_eq!(fetch(&daemon, "app/db").password, "first-of-app");
+    pg.start_again();
+    let after = settles_and_logs_in(&daemon, &pg, "app/db");
+    assert_eq!(after.version, 2);
+}
+
+#[test]
+fn i4_a_target_that_does_not_answer_is_left_alone_and_tried_again() {
+    let pg = Postgres::start(PgOptions::default());
+    pg.create_login("app", "first-of-app");
+    let nowhere = own_role_config(&pg).replace(&format!("port = {}", pg.port), &format!("port = {}", free_port()));
+    let daemon = Setup::new().config(own_role_config(&pg)).start();
+    daemon.keywheel_ok(&["import", "app/db"], "first-of-app");
+    daemon.configure(&nowhere);
+    daemon.keywheel_ok(&["reload"], "");
+    assert!(begin(&daemon, "app/db"));
+    eventually("the circuit breaker opens", || {
+        about_daemon(&daemon)["broken_targets"].as_array().is_some_and(|broken| broken.len() == 1).then_some(())
+    });
+    let status = String::from_utf8_lossy(&daemon.keywheel(&["status"], "").stdout).into_owned();
+    assert!(status.contains("pg"), "{status}");
+    daemon.configure(&own_role_config(&pg));
+    daemon.keywheel_ok(&["reload"], "");
+    assert_eq!(settles_and_logs_in(&daemon, &pg, "app/db").version, 2);
+}
+
+#[test]
+fn i3_a_server_that_hangs_is_given_up_at_the_deadline() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = silent.local_addr().expect("its address").port();
+    let held = thread::spawn(move || silent.incoming().take(100).flatten().collect::<Vec<_>>().len());
+    let pg = Postgres::start(PgOptions::default());
+    let daemon = own_role(&pg);
+    let hanging =
+        own_role_config(&pg).replace(&format!("port = {}", pg.port), &format!("port = {port}\nstep_timeout = \"1s\""));
+    daemon.configure(&hanging);
+    daemon.keywheel_ok(&["reload"], "");
+    let began = Instant::now();
+    let verified = daemon.keywheel(&["verify", "app/db"], "");
+    assert!(!verified.status.success() && began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(begin(&daemon, "app/db"));
+    eventually("it says that the server is slow", || {
+        daemon.status("app/db")["detail"]
+            .as_str()
+            .filter(|detail| detail.contains("reached") || detail.contains("doubt"))
+            .map(str::to_owned)
+    });
+    assert_eq!(fetch(&daemon, "app/db").password, "first-of-app");
+    daemon.configure(&own_role_config(&pg));
+    daemon.keywheel_ok(&["reload"], "");
+    assert_eq!(settles_and_logs_in(&daemon, &pg, "app/db").version, 2);
+    drop(held);
+}
+
+#[test]
+fn i1_a_server_that_is_killed_and_started_again_and_again_in_mid_rotation_costs_nothing() {
+    let mut pg = Postgres::start(PgOptions::default());
+    let daemon = own_role(&pg);
+    for round in 0..6 {
+        begin(&daemon, "app/db");
+        pause(40 * round);
+        if round % 2 == 0 {
+            pg.kill9()
+        } else {
+            pg.stop()
+        }
+        pause(100);
+        pg.start_again();
+        settles_and_logs_in(&daemon, &pg, "app/db");
+    }
+    let last = rotate(&daemon, "app/db");
+    assert!(pg.login_works("app", &last.password));
+}
+
+#[test]
+fn a_role_that_does_not_exist_is_named_and_the_credential_is_at_rest() {
+    let pg = Postgres::start(PgOptions::default());
+    let daemon = Setup::new().config(by_admin_config(&pg, "account = \"nobody-has-made-it\"")).start();
+    daemon.keywheel_ok(&["import", "pg/admin"], &pg.superuser_password);
+    let output = daemon.keywheel(&["rotate", "app/db", "--wait"], "");
+    assert!(!output.status.success());
+    let status = settled(&daemon, "app/db");
+    assert_eq!(status["phase"], "resting", "{status}");
+    assert!(status["detail"].as_str().is_some_and(|words| words.contains("nobody-has-made-it")), "{status}");
+    pg.create_login("nobody-has-made-it", "x");
+    let made = rotate(&daemon, "app/db");
+    assert!(pg.login_works("nobody-has-made-it", &made.password));
+}
+
+#[test]
+fn i1_a_full_disk_stops_new_rotations_and_loses_none_in_flight() {
+    let pg = Postgres::start(PgOptions::default());
+    pg.create_login("app", "first-of-app");
+    let setup = Setup::new();
+    let small = SmallDisk::mount(&setup.scratch.at("state"), "24m");
+    let config = own_role_config(&pg).replace("[limits]", "[limits]\nfree_floor = \"1MiB\"");
+    let mut daemon = setup.config(config).start();
+    // Goes before the folder that it is in.
+    let small = small;
+    daemon.keywheel_ok(&["import", "app/db"], "first-of-app");
+    let before = rotate(&daemon, "app/db");
+    small.fill();
+    let refused = daemon.keywheel(&["rotate", "app/db"], "");
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned() + &String::from_utf8_lossy(&refused.stdout);
+    assert!(!refused.status.success() && (words.contains("full") || words.contains("space")), "{words}");
+    assert_eq!(fetch(&daemon, "app/db"), before);
+    assert!(!about_daemon(&daemon)["held"].as_array().expect("a list").is_empty());
+    daemon.kill9();
+    daemon.spawn();
+    let state = eventually("it serves or says why not", || match daemon.poll() {
+        Some(status) => Some(Some(status)),
+        None => daemon.healthy().then_some(None),
+    });
+    println!("started on a full disk: {state:?}");
+    assert!(state.is_none() || daemon.log().contains("No space"), "{}", daemon.log());
+    if state.is_none() {
+        assert_eq!(fetch(&daemon, "app/db"), before);
+        daemon.kill9();
+    }
+    small.empty();
+    daemon.start();
+    settles_and_logs_in(&daemon, &pg, "app/db");
+    // The disk fills up while a rotation is in flight.
+    begin(&daemon, "app/db");
+    small.fill();
+    settled(&daemon, "app/db");
+    let kept = fetch(&daemon, "app/db");
+    assert!(pg.login_works("app", &kept.password), "{kept:?}");
+    small.empty();
+    eventually("there is room again", || {
+        about_daemon(&daemon)["held"].as_array().is_some_and(Vec::is_empty).then_some(())
+    });
+    rotate(&daemon, "app/db");
+    settles_and_logs_in(&daemon, &pg, "app/db");
+}
+
+#[test]
+fn a_store_that_cannot_be_written_is_refused_with_words() {
+    let setup = Setup::new();
+    let state = setup.scratch.at("state");
+    let small = SmallDisk::mount(&state, "24m");
+    let (_, target) = htpasswd_target(&setup.scratch, &password_line("first"));
+    let config = format!(
+        "{}{target}{}",
+        QUICK.replace("[limits]", "[limits]\nfree_floor = \"1MiB\""),
+        credential("web/app", "web", "account = \"app\"")
+    );
+    let mut daemon = setup.config(config).start();
+    // Goes before the folder that it is in.
+    let _small = small;
+    daemon.keywheel_ok(&["import", "web/app"], "first");
+    daemon.sigterm();
+    let remount = |how: &str| succeeds(Command::new("mount").args(["-o", how]).arg(&state));
+    assert!(remount("remount,ro"));
+    let ended = daemon.run_to_end();
+    assert_eq!(ended.status.code(), Some(74), "{}", ended.log);
+    assert!(ended.log.contains("ead-only"), "{}", ended.log);
+    assert!(remount("remount,rw"));
+    daemon.start();
+    assert_eq!(fetch(&daemon, "web/app").password, "first");
+    // Read-only under its feet: what is stored is handed out, nothing is begun.
+    if remount("remount,ro") {
+        assert!(!daemon.keywheel(&["rotate", "web/app"], "").status.success());
+        assert_eq!(fetch(&daemon, "web/app").password, "first");
+        assert!(remount("remount,rw"));
+        assert_eq!(rotate(&daemon, "web/app").version, 2);
+    }
+}
+
+#[test]
+fn i1_a_damaged_index_is_rebuilt_from_the_journal() {
+    let pg = Postgres::start(PgOptions::default());
+    let mut daemon = own_role(&pg);
+    for damage in 0..3 {
+        rotate(&daemon, "app/db");
+        daemon.sigterm();
+        let files = store_files(&daemon, "sled");
+        assert!(!files.is_empty());
+        for file in files {
+            let mut bytes = fs::read(&file).expect("a file of the index");
+            match damage {
+                0 => bytes.iter_mut().skip(1).step_by(97).for_each(|byte| *byte ^= 0x55),
+                1 => bytes.truncate(bytes.len() / 2),
+                _ => bytes.clear(),
+            }
+            fs::write(&file, bytes).expect("damaged");
+        }
+        daemon.start();
+        settles_and_logs_in(&daemon, &pg, "app/db");
+    }
+    assert!(daemon.log().contains("index"), "it says so: {}", daemon.log());
+}
+
+#[test]
+fn a_damaged_journal_is_refused_with_words_and_nothing_is_changed() {
+    let pg = Postgres::start(PgOptions::default());
+    let mut daemon = own_role(&pg);
+    rotate(&daemon, "app/db");
+    daemon.sigterm();
+    let journal = store_files(&daemon, "journal").pop().expect("the journal");
+    let good = fs::read(&journal).expect("the journal");
+    for place in [good.len() / 4, good.len() / 2, good.len() * 3 / 4] {
+        let mut bad = good.clone();
+        bad[place] ^= 1;
+        fs::write(&journal, &bad).expect("damaged");
+        let ended = daemon.run_to_end();
+        assert_eq!(ended.status.code(), Some(74), "byte {place} of {}: {}", good.len(), ended.log);
+        let last = ended.log.lines().rev().take(3).collect::<Vec<_>>().join(" ");
+        assert!(last.contains("journal") && last.contains("help:"), "{last}");
+        assert_eq!(fs::read(&journal).expect("the journal"), bad, "the damaged journal is evidence");
+    }
+    fs::write(&journal, &good).expect("mended");
+    daemon.start();
+    settles_and_logs_in(&daemon, &pg, "app/db");
+}
+
+#[test]
+fn a_second_daemon_on_the_same_folders_is_turned_away() {
+    let pg = Postgres::start(PgOptions::default());
+    let daemon = own_role(&pg);
+    let config = fs::read_to_string(&daemon.config).expect("the configuration");
+    let elsewhere = daemon.scratch.folder("run2", 0o755);
+    let other_sockets = daemon.scratch.file(
+        "second.toml",
+        config.replace(&daemon.scratch.at("run").display().to_string(), &elsewhere.display().to_string()),
+        0o600,
+    );
+    for (file, words) in [(&daemon.config, "another keywheeld is running"), (&other_sockets, "another")] {
+        let second = Command::new(env!("CARGO_BIN_EXE_keywheeld")).arg("--config").arg(file).output().expect("runs");
+        let said = String::from_utf8_lossy(&second.stderr);
+        assert_eq!(second.status.code(), Some(74), "{said}");
+        assert!(said.contains(words), "{said}");
+    }
+    assert!(daemon.healthy());
+    rotate(&daemon, "app/db");
+    settles_and_logs_in(&daemon, &pg, "app/db");
+}
+
+#[test]
+fn i12_unknown_keys_and_weak_modes_are_refused_all_at_once() {
+    let setup = Setup::new();
+    let (_, target) = htpasswd_target(&setup.scratch, "app:x\n");
+    let wrong =
+        format!("{target}colour = \"red\"\n{}[limts]\nhistory = 5\n", credential("web/app", "web", "acount = \"app\""));
+    let mut daemon = setup.config(wrong).prepare();
+    let ended = daemon.run_to_end();
+    assert_eq!(ended.status.code(), Some(78), "{}", ended.log);
+    for words in ["colour", "acount", "did you mean `account`", "limts", "keywheel.toml:", "^^^^^^"] {
+        assert!(ended.log.contains(words), "{words}: {}", ended.log);
+    }
+    let checked = daemon.keywheel(&["check", "--config", &daemon.config.display().to_string()], "");
+    assert_eq!(checked.status.code(), Some(78));
+    assert!(String::from_utf8_lossy(&checked.stdout).contains("^^^^^^"));
+    daemon.configure("");
+    fs::set_permissions(daemon.scratch.at("master.key"), fs::Permissions::from_mode(0o644)).expect("a weak mode");
+    let ended = daemon.run_to_end();
+    assert!(ended.status.code().is_some_and(|code| code == 74 || code == 78), "{}", ended.log);
+    assert!(ended.log.contains("master.key") && ended.log.contains("chmod"), "{}", ended.log);
+}
+
+#[test]
+fn a_clock_set_back_holds_the_schedule_until_it_is_accepted() {
+    let setup = Setup::new();
+    let (_, target) = htpasswd_target(&setup.scratch, &password_line("first"));
+    let config =
+        format!("{QUICK}{target}{}", credential("web/app", "web", "account = \"app\"\nschedule = { every = \"1s\" }"));
+    let mut daemon = setup.config(config).prepare();
+    let mut ahead = Command::new("faketime");
+    ahead.args(["-f", "+2d", env!("CARGO_BIN_EXE_keywheeld"), "--config"]).arg(&daemon.config);
+    let log = fs::File::create(daemon.scratch.at("ahead.log")).expect("a log");
+    let mut ahead = ahead
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("faketime is installed (apt-get install faketime)");
+    eventually("it serves, two days ahead", || daemon.healthy().then_some(()));
+    daemon.keywheel_ok(&["import", "web/app"], "first");
+    eventually("rotated in the future", || try_fetch(&daemon, "web/app").is_ok_and(|f| f.version > 1).then_some(()));
+    // faketime starts the daemon as its child or becomes it, as its version has it.
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", ahead.id())).unwrap_or_default();
+    let pid = children.split_whitespace().next().map_or_else(|| ahead.id().to_string(), str::to_owned);
+    assert!(succeeds(Command::new("kill").args(["-TERM", &pid])));
+    ahead.wait().expect("it ends");
+
+    daemon.start();
+    let held =
+        eventually("it is held", || about_daemon(&daemon)["held"].as_array().filter(|held| !held.is_empty()).cloned());
+    assert!(held[0].as_str().is_some_and(|why| why.contains("the clock went back by 1 day")), "{held:?}");
+    let status = String::from_utf8_lossy(&daemon.keywheel(&["status"], "").stdout).into_owned();
+    assert!(status.contains("the clock went back"), "{status}");
+    let version = fetch(&daemon, "web/app").version;
+    pause(2500);
+    assert_eq!(fetch(&daemon, "web/app").version, version, "nothing is rotated by a clock that is not believed");
+    assert_eq!(rotate(&daemon, "web/app").version, version + 1, "but an operator may");
+    daemon.keywheel_ok(&["accept-clock"], "");
+    eventually("the schedule goes on", || {
+        try_fetch(&daemon, "web/app").is_ok_and(|fetched| fetched.version > version + 1).then_some(())
+    });
+}
+
+#[test]
+fn i4_sigterm_ends_it_within_ten_seconds_in_mid_rotation() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = silent.local_addr().expect("its address").port();
+    let pg = Postgres::start(PgOptions::default());
+    let mut daemon = own_role(&pg);
+    let hanging = own_role_config(&pg).replace(&format!("port = {}", pg.port), &format!("port = {port}"));
+    daemon.configure(&hanging);
+    daemon.keywheel_ok(&["reload"], "");
+    begin(&daemon, "app/db");
+    daemon.wait_for_phase("app/db", "staged");
+    let began = Instant::now();
+    let status = daemon.sigterm();
+    println!("SIGTERM with a step that hangs: {status} after {:?}", began.elapsed());
+    assert!(status.success() && began.elapsed() < Duration::from_secs(10), "{status} {:?}", began.elapsed());
+    drop(silent);
+    daemon.configure(&own_role_config(&pg));
+    daemon.start();
+    settles_and_logs_in(&daemon, &pg, "app/db");
+    for _ in 0..5 {
+        begin(&daemon, "app/db");
+        assert!(daemon.sigterm().success());
+        daemon.start();
+        settles_and_logs_in(&daemon, &pg, "app/db");
+    }
+}

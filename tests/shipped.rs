@@ -1,0 +1,198 @@
+//! What is shipped beside the programs is held to what it says: units, package, dependencies.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use support::Scratch;
+
+const UNITS: [&str; 4] = ["keywheeld.service", "keywheel.socket", "keywheel-control.socket", "keywheel-systemd.socket"];
+
+/// The highest exposure that `systemd-analyze security` may find, in tenths.
+const EXPOSURE_MAX: &str = "15";
+
+/// Names of crates that speak a protocol of targets, relays or vaults, or TLS.
+const CLIENTS: &[&str] = &[
+    "h2",
+    "ldap3",
+    "lettre",
+    "mongodb",
+    "mysql",
+    "mysql_async",
+    "native-tls",
+    "openssl",
+    "openssl-sys",
+    "postgres",
+    "redis",
+    "reqwest",
+    "russh",
+    "rustls",
+    "s2n-tls",
+    "sqlx",
+    "sqlx-core",
+    "ssh2",
+    "tokio-postgres",
+    "ureq",
+    "keywheel-rotators",
+];
+
+fn top() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(top().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The value of each line `key=value` in a unit.
+fn values<'a>(unit: &'a str, key: &str) -> Vec<&'a str> {
+    unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('=')).collect()
+}
+
+fn value<'a>(unit: &'a str, key: &str) -> &'a str {
+    let all = values(unit, key);
+    assert_eq!(all.len(), 1, "{key} stands once");
+    all[0]
+}
+
+/// Where the package puts things: the destination of each asset, files by their whole path.
+fn packaged() -> BTreeSet<PathBuf> {
+    let manifest: toml::Table = read("Cargo.toml").parse().expect("TOML");
+    let assets = manifest["package"]["metadata"]["deb"]["assets"].as_array().expect("assets").clone();
+    let place = |asset: toml::Value| {
+        let part = |index: usize| asset[index].as_str().expect("text").to_owned();
+        let (source, destination) = (part(0), Path::new("/").join(part(1)));
+        if !part(1).ends_with('/') {
+            return vec![destination];
+        }
+        let name = Path::new(&source).file_name().expect("a name").to_str().expect("text").to_owned();
+        match name.strip_prefix('*') {
+            None => vec![destination.join(name)],
+            Some(suffix) => {
+                let folder = top().join(Path::new(&source).parent().expect("a folder"));
+                let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+                let names = names.filter(|name| name.to_string_lossy().ends_with(suffix));
+                names.map(|name| destination.join(name)).collect()
+            }
+        }
+    };
+    assets.into_iter().flat_map(place).collect()
+}
+
+#[test]
+fn systemd_finds_nothing_wrong_with_the_units() {
+    let scratch = Scratch::new();
+    let units = scratch.folder("usr/lib/systemd/system", 0o755);
+    for unit in UNITS {
+        fs::copy(top().join("systemd").join(unit), units.join(unit)).expect("copied");
+    }
+    // What a host has: the programs that the units run, and systemd's own units that they name.
+    for program in ["usr/sbin/keywheeld", "bin/kill"] {
+        scratch.folder(Path::new(program).parent().and_then(Path::to_str).expect("a folder"), 0o755);
+        scratch.file(program, "", 0o755);
+    }
+    for unit in ["basic", "multi-user", "network-online", "nss-lookup", "shutdown", "sockets", "sysinit", "time-sync"] {
+        let name = format!("{unit}.target");
+        fs::copy(Path::new("/usr/lib/systemd/system").join(&name), units.join(&name)).expect("systemd is installed");
+    }
+    let mut verify = Command::new("systemd-analyze");
+    verify.args(["verify", "--man=no", "--recursive-errors=yes"]).arg(format!("--root={}", scratch.path().display()));
+    let output = verify.args(UNITS).stdin(Stdio::null()).output().expect("systemd-analyze is installed");
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && words.trim().is_empty(), "{words}");
+}
+
+#[test]
+fn the_service_is_confined_as_far_as_its_work_allows() {
+    let mut security = Command::new("systemd-analyze");
+    security.args(["security", "--offline=true", "--no-pager", &format!("--threshold={EXPOSURE_MAX}")]);
+    let output = security.arg(top().join("systemd/keywheeld.service")).stdin(Stdio::null()).output();
+    let output = output.expect("systemd-analyze is installed");
+    let table = String::from_utf8_lossy(&output.stdout);
+    let bad: Vec<&str> = table.lines().filter(|line| !line.starts_with('✓')).collect();
+    assert!(output.status.success(), "{}\n{}", bad.join("\n"), String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn units_package_and_program_name_the_same_places() {
+    let packaged = packaged();
+    let service = read("systemd/keywheeld.service");
+    let command: Vec<&str> = value(&service, "ExecStart").split(' ').collect();
+    assert_eq!(command[1], "--config");
+    let user = value(&service, "User");
+    for path in [
+        command[0],
+        command[2],
+        // The defaults of the program and of the configuration.
+        "/usr/lib/keywheel/keywheel-rotator",
+        "/etc/keywheel/keywheel.toml",
+        "/usr/lib/sysusers.d/keywheel.conf",
+        "/usr/lib/tmpfiles.d/keywheel.conf",
+        "/usr/bin/keywheel",
+    ] {
+        assert!(packaged.contains(Path::new(path)), "{path} is not in {packaged:?}");
+    }
+    for unit in UNITS {
+        assert!(packaged.contains(&Path::new("/usr/lib/systemd/system").join(unit)), "{unit}");
+    }
+    let script = read("packaging/deb/postinst");
+    assert!(script.contains("config=/etc/keywheel\nkey=$config/master.key\n") && script.contains("sysusers"));
+    assert!(read("config/keywheel.toml").contains("\n#file = \"/etc/keywheel/master.key\"\n"));
+    assert!(read("systemd/sysusers.d/keywheel.conf").contains(&format!("\nu {user} ")));
+    assert!(read("systemd/tmpfiles.d/keywheel.conf").contains(&format!("\nd /run/keywheel 0755 {user} ")));
+}
+
+#[test]
+fn each_socket_has_the_name_and_mode_that_the_daemon_gives_it_too() {
+    for (unit, name, mode, group) in [
+        ("keywheel.socket", "keywheel.sock", "0666", None),
+        ("keywheel-control.socket", "control.sock", "0660", Some("keywheel")),
+        ("keywheel-systemd.socket", "systemd.sock", "0600", Some("root")),
+    ] {
+        let text = read(&format!("systemd/{unit}"));
+        assert_eq!(value(&text, "ListenStream"), format!("/run/keywheel/{name}"));
+        assert_eq!(value(&text, "FileDescriptorName"), name);
+        assert_eq!(value(&text, "SocketMode"), mode);
+        assert_eq!(values(&text, "SocketGroup").first().copied(), group);
+        assert_eq!(value(&text, "Service"), "keywheeld.service");
+        let service = read("systemd/keywheeld.service");
+        assert!(value(&service, "Sockets").split(' ').any(|socket| socket == unit), "{unit}");
+    }
+}
+
+#[test]
+fn every_line_of_the_service_is_explained() {
+    // A comment explains the lines up to the next empty line or comment: at most two, of one matter.
+    let service = read("systemd/keywheeld.service");
+    let mut explained = 0;
+    for line in service.lines() {
+        match line.chars().next() {
+            Some('#') => explained = 2,
+            None => explained = 0,
+            Some('[') => {}
+            Some(_) if ["Description", "Documentation", "WantedBy", "Also"].iter().any(|key| line.starts_with(key)) => {
+            }
+            Some(_) => {
+                assert!(explained > 0, "{line} is not explained");
+                explained -= 1;
+            }
+        }
+    }
+}
+
+#[test]
+fn i6_the_daemon_links_no_client_of_any_protocol_but_its_own() {
+    let mut tree = Command::new(env!("CARGO"));
+    tree.args(["tree", "--offline", "--locked", "--package", "keywheel", "--edges", "all", "--all-features"]);
+    tree.args(["--prefix", "none", "--format", "{p}"]).current_dir(top()).stdin(Stdio::null());
+    let output = tree.output().expect("cargo starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let tree = String::from_utf8(output.stdout).expect("text");
+    let crates: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(crates.contains("sled") && crates.contains("hyper"), "no tree of the daemon: {crates:?}");
+    let clients: Vec<_> = CLIENTS.iter().filter(|client| crates.contains(**client)).collect();
+    assert!(clients.is_empty(), "{clients:?}: a client library belongs in a worker");
+}

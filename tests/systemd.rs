@@ -1,0 +1,245 @@
+//! The package on a real systemd: booted in a container, installed by dpkg, used by units.
+
+mod support;
+
+use std::time::Duration;
+
+use support::nspawn::Machine;
+use support::{PgOptions, Postgres, eventually, package, within};
+
+/// A booted Debian with the package installed.
+fn installed(suite: &str) -> Machine {
+    let machine = Machine::boot(suite, &package());
+    machine.ok("dpkg --install /mnt/keywheel.deb");
+    machine.wait_for("keywheeld.service", "ActiveState", "active");
+    machine
+}
+
+/// Adds to the configuration of an installed package and has it taken over.
+fn configure(machine: &Machine, toml: &str) {
+    machine.write("/etc/keywheel/conf.d/test.toml", toml);
+    machine.ok("chown root:keywheel /etc/keywheel/conf.d/test.toml && chmod 0640 /etc/keywheel/conf.d/test.toml");
+    machine.ok("keywheel check && keywheel reload");
+}
+
+/// Puts a line of the shipped configuration into force.
+fn uncomment(machine: &Machine, key: &str) {
+    machine.ok(&format!(
+        "sed -i 's/^#{key} = /{key} = /' /etc/keywheel/keywheel.toml && grep '^{key} = ' /etc/keywheel/keywheel.toml"
+    ));
+}
+
+/// A unit that wants `credentials` from keywheel and then goes on running.
+fn unit(machine: &Machine, name: &str, credentials: &[&str]) {
+    let wanted: String =
+        credentials.iter().map(|id| format!("LoadCredential={id}:/run/keywheel/systemd.sock\n")).collect();
+    machine
+        .write(&format!("/etc/systemd/system/{name}"), &format!("[Service]\n{wanted}ExecStart=/bin/sleep infinity\n"));
+    machine.ok("systemctl daemon-reload");
+}
+
+fn version(machine: &Machine, name: &str) -> u64 {
+    let status = machine.ok(&format!("keywheel --json status {name} || true"));
+    let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+    status["credentials"][0]["current"].as_u64().unwrap_or_else(|| panic!("{status}\n{}", machine.journal()))
+}
+
+/// Item 11 of the first milestone, from the package to the unit that has the current password.
+fn a_role_is_turned_over_and_units_start_with_its_current_password(suite: &str) {
+    let pg = Postgres::start(PgOptions::default());
+    pg.create_login("app_a", "first-of-app");
+    let machine = installed(suite);
+    configure(
+        &machine,
+        &format!(
+            r#"
+            [target.pg]
+            kind = "postgres"
+            host = "127.0.0.1"
+            port = {}
+            tls = "disable"
+            admin = "pg/admin"
+
+            [credential."pg/admin"]
+            target = "pg"
+            account = "{}"
+            change_by = "account"
+            schedule = "manual"
+
+            [credential."app/db"]
+            target = "pg"
+            accounts = ["app_a", "app_b"]
+            strategy = "alternate"
+            schedule = {{ every = "5s" }}
+            grace = "2s"
+
+            [grant.app]
+            credentials = ["app/*"]
+            unit = "app.service"
+            "#,
+            pg.port, pg.superuser
+        ),
+    );
+    machine.ok_with("keywheel import pg/admin", pg.superuser_password.as_bytes());
+    machine.ok_with("keywheel import app/db --account app_a", b"first-of-app");
+
+    // By the schedule alone. Just after a rotation there are five seconds in which nothing moves.
+    let before = eventually("two rotations by schedule", || Some(version(&machine, "app/db")).filter(|now| *now >= 3));
+    let current = eventually("the next one", || Some(version(&machine, "app/db")).filter(|now| *now > before));
+
+    unit(&machine, "app.service", &["app--db", "app--db.username"]);
+    machine.ok("systemctl start app.service");
+    let [password, username] =
+        ["app--db", "app--db.username"].map(|id| machine.ok(&format!("cat /run/credentials/app.service/{id}")));
+    assert_eq!(version(&machine, "app/db"), current, "the test was too slow to compare");
+    assert_eq!(username, if current % 2 == 1 { "app_a" } else { "app_b" });
+    assert!(pg.login_works(&username, &password), "what the unit was given does not open the role");
+
+    // No grant, no start: neither with an empty credential nor with another's.
+    unit(&machine, "other.service", &["app--db"]);
+    unit(&machine, "unknown.service", &["no--such"]);
+    for denied in ["other.service", "unknown.service"] {
+        assert!(
+            !machine
+                .run(&format!("systemctl start {denied} && sleep 1 && systemctl is-active {denied}"))
+                .status
+                .success()
+        );
+        machine.wait_for(denied, "ActiveState", "failed");
+        // EXIT_CREDENTIALS of systemd.exec(5).
+        assert_eq!(machine.property(denied, "ExecMainStatus"), "243", "{denied}");
+    }
+
+    // The daemon is started by the unit that needs it, and what it hands out it has on disk.
+    machine.ok("systemctl stop app.service keywheeld.service");
+    machine.ok("systemctl start app.service");
+    machine.wait_for("keywheeld.service", "ActiveState", "active");
+    assert!(!machine.ok("cat /run/credentials/app.service/app--db").is_empty());
+
+    // I8: neither what was imported nor what was drawn is in the journal or in a command line.
+    let journal = machine.journal();
+    for secret in [pg.superuser_password.as_str(), "first-of-app", password.as_str()] {
+        assert!(!journal.contains(secret), "a secret is in the journal");
+    }
+}
+
+#[test]
+fn on_debian_12_a_role_is_turned_over_and_units_start_with_its_current_password() {
+    a_role_is_turned_over_and_units_start_with_its_current_password("bookworm");
+}
+
+#[test]
+fn on_debian_13_a_role_is_turned_over_and_units_start_with_its_current_password() {
+    a_role_is_turned_over_and_units_start_with_its_current_password("trixie");
+}
+
+#[test]
+fn an_installed_package_is_confined_upgraded_and_removed_without_losing_the_key() {
+    let machine = installed("bookworm");
+    assert_eq!(machine.ok("stat -c '%U:%G %a' /etc/keywheel/master.key").trim_end(), "keywheel:keywheel 400");
+    assert_eq!(machine.ok("stat -c '%U:%G %a' /etc/keywheel/keywheel.toml").trim_end(), "root:keywheel 640");
+    let modes = machine.ok("cd /run/keywheel && stat -c '%n %U:%G %a' control.sock keywheel.sock systemd.sock");
+    assert_eq!(modes, "control.sock root:keywheel 660\nkeywheel.sock root:root 666\nsystemd.sock root:root 600\n");
+    machine.ok("systemd-analyze security --threshold=15 keywheeld.service");
+    machine.ok(
+        "keywheel check && keywheel list && man --version >/dev/null 2>&1; test -s /usr/share/man/man1/keywheel.1.gz",
+    );
+    assert_eq!(machine.property("keywheeld.service", "StatusText"), "serving");
+
+    // Strangers can't knock; the group's members can, and are let in when the configuration says so.
+    let list = |groups: &str| {
+        machine.run(&format!("setpriv --reuid=nobody --regid=nogroup {groups} keywheel list")).status.code()
+    };
+    assert_ne!(list("--clear-groups"), Some(0));
+    assert_eq!(list("--groups=keywheel"), Some(77));
+    machine.ok("sed -i '/^\\[operators\\]/a groups = [\"keywheel\"]' /etc/keywheel/keywheel.toml && keywheel reload");
+    assert_eq!(list("--groups=keywheel"), Some(0));
+
+    let key = machine.ok("sha256sum /etc/keywheel/master.key");
+    let first = machine.property("keywheeld.service", "InvocationID");
+    machine.ok("dpkg --install /mnt/keywheel.deb");
+    machine.wait_for("keywheeld.service", "ActiveState", "active");
+    assert_ne!(machine.property("keywheeld.service", "InvocationID"), first, "the new program does not run");
+    assert_eq!(machine.ok("sha256sum /etc/keywheel/master.key"), key);
+
+    machine.ok("dpkg --remove keywheel");
+    assert_ne!(machine.property("keywheeld.service", "ActiveState"), "active");
+    let said = machine.ok("dpkg --purge keywheel");
+    assert!(said.contains("stay"), "{said}");
+    assert_eq!(machine.ok("sha256sum /etc/keywheel/master.key"), key);
+    machine.ok("test -d /var/lib/keywheel/store && ! test -e /run/keywheel && ! test -e /etc/keywheel/keywheel.toml");
+
+    // The store is still there, and the key opens it.
+    machine.ok("dpkg --install /mnt/keywheel.deb");
+    machine.wait_for("keywheeld.service", "ActiveState", "active");
+    assert_eq!(machine.ok("sha256sum /etc/keywheel/master.key"), key);
+    assert_eq!(machine.ok("systemctl is-system-running || systemctl --failed").trim_end(), "running");
+}
+
+#[test]
+fn a_daemon_that_hangs_is_started_anew() {
+    let machine = installed("bookworm");
+    machine.ok("mkdir -p /etc/systemd/system/keywheeld.service.d");
+    machine.write("/etc/systemd/system/keywheeld.service.d/test.conf", "[Service]\nWatchdogSec=3s\nRestartSec=100ms\n");
+    machine.ok("systemctl daemon-reload && systemctl restart keywheeld.service");
+    // It keeps the watchdog quiet by itself.
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(machine.property("keywheeld.service", "NRestarts"), "0");
+    machine.ok("kill -STOP $(systemctl show --value -p MainPID keywheeld.service)");
+    machine.wait_for("keywheeld.service", "NRestarts", "1");
+    machine.wait_for("keywheeld.service", "ActiveState", "active");
+    machine.ok("keywheel list");
+}
+
+#[test]
+fn a_store_that_waits_for_its_passphrase_is_left_to_wait() {
+    let machine = installed("bookworm");
+    machine.ok("systemctl stop keywheeld.service && rm -r /var/lib/keywheel/store");
+    uncomment(&machine, "passphrase");
+    machine.ok("mkdir -p /etc/systemd/system/keywheeld.service.d");
+    machine.write("/etc/systemd/system/keywheeld.service.d/test.conf", "[Service]\nWatchdogSec=2s\n");
+    machine.ok("systemctl daemon-reload && systemctl start keywheeld.service");
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(machine.property("keywheeld.service", "NRestarts"), "0");
+    assert!(machine.property("keywheeld.service", "StatusText").starts_with("sealed"));
+    assert!(!machine.run("keywheel list").status.success());
+    machine.ok_with("keywheel unseal", b"correct horse battery staple of the test\n");
+    machine.ok("keywheel list");
+    machine.wait_for("keywheeld.service", "StatusText", "serving");
+}
+
+#[test]
+fn the_master_key_can_be_bound_to_the_host() {
+    let machine = installed("bookworm");
+    let service = machine.ok("cat /usr/lib/systemd/system/keywheeld.service");
+    // The commands and lines that the unit itself recommends.
+    let command = service.lines().find_map(|line| line.strip_prefix("#   systemd-creds encrypt")).expect("the command");
+    let line = service.lines().find_map(|line| line.strip_prefix("#LoadCredentialEncrypted=")).expect("the line");
+    machine.ok(&format!("systemd-creds encrypt {command}"));
+    machine.ok("mkdir -p /etc/systemd/system/keywheeld.service.d");
+    machine.write(
+        "/etc/systemd/system/keywheeld.service.d/key.conf",
+        &format!("[Service]\nLoadCredentialEncrypted={line}\n"),
+    );
+    uncomment(&machine, "systemd_credential");
+    machine.ok("rm /etc/keywheel/master.key && systemctl daemon-reload && systemctl restart keywheeld.service");
+    machine.ok("keywheel list");
+    // An upgrade makes no other key in the place of the one that was taken away.
+    machine.ok("dpkg --install /mnt/keywheel.deb && ! test -e /etc/keywheel/master.key && keywheel list");
+}
+
+#[test]
+fn a_configuration_that_is_refused_shows_at_once_and_is_not_tried_again() {
+    let machine = installed("bookworm");
+    machine.write("/etc/keywheel/conf.d/wrong.toml", "[daemon]\nstate_dri = \"/var/lib/keywheel\"\n");
+    machine.ok("chmod 0640 /etc/keywheel/conf.d/wrong.toml; chgrp keywheel /etc/keywheel/conf.d/wrong.toml");
+    let restarted = machine.run("systemctl restart keywheeld.service");
+    assert!(!restarted.status.success());
+    machine.wait_for("keywheeld.service", "ActiveState", "failed");
+    // EX_CONFIG.
+    assert_eq!(machine.property("keywheeld.service", "ExecMainStatus"), "78");
+    let again =
+        within(Duration::from_secs(4), || (machine.property("keywheeld.service", "NRestarts") != "0").then_some(()));
+    assert!(again.is_none(), "it is tried again");
+    assert!(machine.journal().contains("state_dri"), "the journal does not say why");
+}
