@@ -10,8 +10,8 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
 use keywheel_protocol::Secret;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::LocalSet;
 use zeroize::Zeroizing;
 
 use crate::api::{ApiError, BODY_BYTES_MAX, Done, ErrorCode, Unseal};
@@ -50,11 +50,16 @@ impl HandoutThread {
     pub(super) fn start(&mut self) -> std::io::Result<()> {
         let Some((credentials, manager)) = self.listeners.take() else { return Ok(()) };
         let (handout, limits) = (self.handout.clone(), self.limits);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (started, start) = std::sync::mpsc::sync_channel(1);
         let thread = std::thread::Builder::new().name("handout".to_owned()).spawn(move || {
-            let local = LocalSet::new();
+            // A local runtime runs tasks of this thread without the detour that a `LocalSet` takes.
+            let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(started.send(error)),
+            };
+            drop(started);
             let answer = handout.clone();
-            let served = local.block_on(&runtime, async move {
+            let served = runtime.block_on(async move {
                 tokio::try_join!(
                     serve(credentials, limits, handout.stop(), move |end, request| {
                         let handout = answer.clone();
@@ -66,9 +71,13 @@ impl HandoutThread {
             if let Err(error) = served {
                 tracing::error!(%error, "hand-out has ended");
             }
-        });
-        self.thread = Some(thread?);
-        Ok(())
+        })?;
+        self.thread = Some(thread);
+        match start.recv() {
+            Ok(error) => Err(error),
+            // It has let go of its end without a word.
+            Err(_) => Ok(()),
+        }
     }
 
     /// Ends it in good order. Units that wait for a credential are answered: a connection that just ends would be an

@@ -16,6 +16,9 @@ use crate::time::Timestamp;
 /// The header that carries the version's number.
 const VERSION_HEADER: HeaderName = HeaderName::from_static("keywheel-version");
 
+/// More than an answer takes without its fields: the name has at most 128 bytes.
+const HEAD_LEN: usize = 384;
+
 /// A version on its way out, from one record (I2).
 pub(super) struct Handed {
     pub name: CredentialName,
@@ -61,10 +64,9 @@ impl Handed {
             issued: self.issued.map(|moment| moment.to_string()),
             next_due: self.next_due.map(|moment| moment.to_string()),
         };
-        // Room at once for any answer (JSON makes at most six bytes of one), so that no grown-out-of buffer with a
-        // secret stays behind.
-        let fields: usize = self.fields.iter().map(|(name, value)| name.len() + value.expose().len() + 6).sum();
-        let mut body = Zeroizing::new(Vec::with_capacity(512 + 6 * fields));
+        // Room at once for the whole answer, so that no grown-out-of buffer with a secret stays behind.
+        let fields: usize = self.fields.iter().map(|(name, value)| json_len(name) + json_len(value.expose()) + 2).sum();
+        let mut body = Zeroizing::new(Vec::with_capacity(HEAD_LEN + fields));
         if serde_json::to_writer(&mut *body, &answer).is_err() {
             return Refusal::Broken.into_response();
         }
@@ -107,6 +109,12 @@ impl Refusal {
     }
 }
 
+/// The most bytes that `text` can take as a JSON string.
+fn json_len(text: &str) -> usize {
+    let escaped = |byte: &&u8| matches!(byte, 0..0x20 | b'"' | b'\\');
+    2 + text.len() + 5 * text.as_bytes().iter().filter(escaped).count()
+}
+
 /// An error in words, as the command reads it.
 pub(super) fn problem(status: StatusCode, message: &str) -> Response<Body> {
     let code = match status {
@@ -130,12 +138,12 @@ mod tests {
         for secret in ["\u{1}".repeat(50_000), "p".to_owned(), String::new()] {
             let mut fields = Fields::login("someone", Secret::new(secret.clone()));
             fields.insert(&"\u{1}".repeat(200), Secret::new("\"".repeat(999)));
-            let room: usize = fields.iter().map(|(name, value)| name.len() + value.expose().len() + 6).sum();
+            let room: usize = fields.iter().map(|(name, value)| json_len(name) + json_len(value.expose()) + 2).sum();
             let issued = Some(Timestamp(i64::MAX));
             let handed = Handed { name: name.clone(), version: Version(u32::MAX), fields, issued, next_due: issued };
             let response = handed.into_response();
             let length = hyper::body::Body::size_hint(response.body()).exact().expect("known");
-            assert!(length <= 512 + 6 * room as u64, "{length}");
+            assert!(length <= (HEAD_LEN + room) as u64, "{length}");
         }
     }
 }

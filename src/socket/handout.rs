@@ -156,31 +156,30 @@ impl Wish {
 
 impl Service {
     async fn fetch(&self, peer: &mut Peer, name: &str, wish: Wish) -> Result<Handed, Refusal> {
-        let parsed = name.parse::<CredentialName>().ok();
-        let config = self.config();
-        let grant = match &parsed {
-            Some(parsed) => granted(&config, peer, parsed).await,
-            None => None,
-        };
-        let (Some(parsed), Some(mut grant)) = (parsed, grant) else {
+        let Ok(parsed) = name.parse::<CredentialName>() else {
             return Err(self.refuse(&peer.caller, name, Refusal::NotYours).await);
         };
-        let handed = match self.read(&parsed, wish).await {
-            Ok(handed) => handed,
+        let config = self.config();
+        let Some(mut granted) = granted(&config, peer, &parsed).await else {
+            return Err(self.refuse(&peer.caller, name, Refusal::NotYours).await);
+        };
+        let (handed, waited) = match self.read(&parsed, wish).await {
+            Ok(read) => read,
             Err(refusal) => return Err(self.refuse(&peer.caller, name, refusal).await),
         };
         // While it waited, the grant may have been taken away and the process may have become another.
         let now = self.config();
         if !Arc::ptr_eq(&config, &now) {
-            match granted(&now, peer, &parsed).await {
-                Some(granted) => grant = granted,
+            match self::granted(&now, peer, &parsed).await {
+                Some(anew) => granted = anew,
                 None => return Err(self.refuse(&peer.caller, name, Refusal::NotYours).await),
             }
         }
-        if peer.confirm().is_err() {
+        let confirmed = if granted.just_asked && !waited { peer.still_there() } else { peer.confirm() };
+        if confirmed.is_err() {
             return Err(self.refuse(&peer.caller, name, Refusal::NotYours).await);
         }
-        self.record(&peer.caller, &handed, &grant).await?;
+        self.record(&peer.caller, &handed, &granted.grant).await?;
         Ok(handed)
     }
 
@@ -190,17 +189,18 @@ impl Service {
 
     /// Reads the version to hand out, waiting for the end of a switch.
     pub(super) async fn read_settled(&self, name: &CredentialName) -> Result<Handed, Refusal> {
-        self.read(name, Wish::default()).await
+        self.read(name, Wish::default()).await.map(|(handed, _)| handed)
     }
 
-    async fn read(&self, name: &CredentialName, wish: Wish) -> Result<Handed, Refusal> {
+    /// The version that fits the wish, and whether it had to be waited for.
+    async fn read(&self, name: &CredentialName, wish: Wish) -> Result<(Handed, bool), Refusal> {
         let mut promotions = self.sources.promotions.clone();
         let mut limits = [None; 2];
         loop {
             // Before the store is asked, so that nothing that happens from now on is missed.
             promotions.mark_unchanged();
             let otherwise = match self.look(name, wish)? {
-                Found::Ready(handed) => return Ok(handed),
+                Found::Ready(handed) => return Ok((handed, limits != [None; 2])),
                 Found::NotYet(found) => found,
             };
             // A switch that begins while a newer version is waited for has its own limit.
@@ -285,17 +285,27 @@ enum Found {
     NotYet(Refusal),
 }
 
-/// The grant that gives `name` to the peer.
-async fn granted(config: &Config, peer: &mut Peer, name: &CredentialName) -> Option<Arc<str>> {
+/// A grant that gives a credential to a peer.
+struct Granted {
+    grant: Arc<str>,
+    /// Whether all facts that it rests on were asked for just now.
+    just_asked: bool,
+}
+
+async fn granted(config: &Config, peer: &mut Peer, name: &CredentialName) -> Option<Granted> {
     if !config.credentials.contains_key(name) {
         return None;
     }
-    if let Err(error) = peer.gather(config.grants.needs(name)).await {
-        tracing::warn!(uid = peer.caller.uid, pid = peer.caller.pid, %error, "who asks is not clear, so the answer is no");
-        return None;
-    }
+    let just_asked = match peer.gather(config.grants.needs(name)).await {
+        Ok(just_asked) => just_asked,
+        Err(error) => {
+            let (uid, pid) = (peer.caller.uid, peer.caller.pid);
+            tracing::warn!(uid, pid, %error, "who asks is not clear, so the answer is no");
+            return None;
+        }
+    };
     match config.grants.decide(name, &peer.caller) {
-        Decision::Allowed { grant } => Some(grant),
+        Decision::Allowed { grant } => Some(Granted { grant, just_asked }),
         Decision::Denied => None,
     }
 }

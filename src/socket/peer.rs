@@ -19,10 +19,10 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::{PeerCredentials, PeerPidfd};
-use tokio::net::UnixStream;
 
 use super::exe::{self, ExeId};
 use super::proc;
+use super::wire::Stream;
 use crate::policy::{Caller, Needs};
 use crate::time::Clock;
 
@@ -30,7 +30,7 @@ use crate::time::Clock;
 pub struct Peer {
     /// The facts gathered so far.
     pub caller: Caller,
-    socket: Rc<UnixStream>,
+    socket: Rc<Stream>,
     accepted: Duration,
     handle: Handle,
     gathered: Needs,
@@ -50,8 +50,8 @@ impl Peer {
     ///
     /// # Errors
     /// The kernel does not say.
-    pub fn of(socket: Rc<UnixStream>) -> io::Result<Self> {
-        let credentials = getsockopt(&socket, PeerCredentials)?;
+    pub(super) fn of(socket: Rc<Stream>) -> io::Result<Self> {
+        let credentials = getsockopt(&*socket.borrow(), PeerCredentials)?;
         let (uid, gid, pid) = (credentials.uid(), credentials.gid(), credentials.pid());
         Ok(Self {
             caller: Caller { uid, gid, pid, ..Caller::default() },
@@ -63,11 +63,12 @@ impl Peer {
         })
     }
 
-    /// Gathers the facts that are needed and not there yet. One that can't be had stays absent.
+    /// Gathers the facts that are needed and not there yet. One that can't be had stays absent. Returns whether all that
+    /// is known was asked for just now.
     ///
     /// # Errors
     /// The process has ended or changed.
-    pub async fn gather(&mut self, needs: Needs) -> io::Result<()> {
+    pub async fn gather(&mut self, needs: Needs) -> io::Result<bool> {
         let known = self.gathered;
         let all = Needs {
             groups: needs.groups || known.groups,
@@ -76,7 +77,7 @@ impl Peer {
             unit: needs.unit || known.unit,
         };
         if all == known {
-            return Ok(());
+            return Ok(all == Needs::default());
         }
         self.hold()?;
         let pid = self.caller.pid;
@@ -96,7 +97,7 @@ impl Peer {
         }
         self.still_there()?;
         self.gathered = all;
-        Ok(())
+        Ok(known == Needs::default())
     }
 
     /// Whether the facts still hold: asked again once the answer is ready to leave.
@@ -120,10 +121,31 @@ impl Peer {
         self.still_there()
     }
 
+    /// Whether the process lives: enough where its facts were asked for just now.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn still_there(&self) -> io::Result<()> {
+        let there = match &self.handle {
+            Handle::None => true,
+            // A pidfd becomes readable when its process ends, waited for or not (pidfd_open(2)).
+            Handle::Pidfd(pidfd) => {
+                let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+                poll(&mut fds, PollTimeout::ZERO)? == 0
+            }
+            // A process that ended and was not waited for keeps its number, and runs nothing.
+            Handle::StartTime(started) => {
+                let pid = self.caller.pid;
+                exe::id(pid).is_ok() && proc::start_time(pid)? == *started
+            }
+        };
+        if there { Ok(()) } else { Err(gone()) }
+    }
+
     /// Takes the handle by which it is known later whether the number still means this process.
     fn hold(&mut self) -> io::Result<()> {
         if matches!(self.handle, Handle::None) {
-            self.handle = match getsockopt(&self.socket, PeerPidfd) {
+            self.handle = match getsockopt(&*self.socket.borrow(), PeerPidfd) {
                 Ok(pidfd) => Handle::Pidfd(pidfd),
                 Err(Errno::ENOPROTOOPT) => self.start_time()?,
                 Err(error) => return Err(error.into()),
@@ -150,23 +172,6 @@ impl Peer {
     fn run_by<T>(&mut self, fact: Option<(ExeId, T)>) -> io::Result<Option<T>> {
         let Some((running, fact)) = fact else { return Ok(None) };
         if *self.running.get_or_insert(running) == running { Ok(Some(fact)) } else { Err(gone()) }
-    }
-
-    fn still_there(&self) -> io::Result<()> {
-        let there = match &self.handle {
-            Handle::None => true,
-            // A pidfd becomes readable when its process ends, waited for or not (pidfd_open(2)).
-            Handle::Pidfd(pidfd) => {
-                let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-                poll(&mut fds, PollTimeout::ZERO)? == 0
-            }
-            // A process that ended and was not waited for keeps its number, and runs nothing.
-            Handle::StartTime(started) => {
-                let pid = self.caller.pid;
-                exe::id(pid).is_ok() && proc::start_time(pid)? == *started
-            }
-        };
-        if there { Ok(()) } else { Err(gone()) }
     }
 
     /// As on a kernel without `SO_PEERPIDFD`.

@@ -26,7 +26,7 @@ use std::time::Duration;
 use keywheel_protocol::Secret;
 use nix::sys::socket::{UnixAddr, getpeername};
 use tokio::io::AsyncWriteExt;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
@@ -34,6 +34,7 @@ use super::answer::Refusal;
 use super::handout::{Handout, Service};
 use super::peer::Peer;
 use super::server::{ACCEPT_REST, DRAIN, DRAIN_LOOK};
+use super::wire::Stream;
 use crate::config::Config;
 use crate::ids::CredentialName;
 use crate::policy::{Caller, Decision};
@@ -50,7 +51,7 @@ const REFUSAL_BYTES: usize = 2 << 20;
 /// The field that is delivered when the id names none.
 const FIELD: &str = "password";
 
-/// Serves until the daemon ends. Runs on the current thread, within a `LocalSet`.
+/// Serves until the daemon ends. Runs on the current thread, within a `LocalRuntime` or `LocalSet`.
 ///
 /// # Errors
 /// The listener can't be used at all.
@@ -82,7 +83,7 @@ pub async fn serve(listener: StdListener, handout: Handout) -> io::Result<()> {
         let handout = handout.clone();
         tokio::task::spawn_local(async move {
             let _place = place;
-            if let Err(error) = answer(Rc::new(stream), &handout).await {
+            if let Err(error) = answer(Rc::new(Stream::new(stream)), &handout).await {
                 tracing::debug!(%error, "the service manager did not take an answer");
             }
         });
@@ -94,10 +95,10 @@ pub async fn serve(listener: StdListener, handout: Handout) -> io::Result<()> {
     Ok(())
 }
 
-async fn answer(stream: Rc<UnixStream>, handout: &Handout) -> io::Result<()> {
+async fn answer(stream: Rc<Stream>, handout: &Handout) -> io::Result<()> {
     let outcome = secret(&stream, handout).await;
     // Whatever asked about the peer has let go of the stream.
-    let mut stream = Rc::into_inner(stream).ok_or(io::ErrorKind::Other)?;
+    let mut stream = Rc::into_inner(stream).ok_or(io::ErrorKind::Other)?.into_inner();
     match outcome {
         Ok(secret) => stream.write_all(secret.expose().as_bytes()).await?,
         Err(why) => stream.write_all(&refusal(why)).await?,
@@ -105,7 +106,7 @@ async fn answer(stream: Rc<UnixStream>, handout: &Handout) -> io::Result<()> {
     stream.shutdown().await
 }
 
-async fn secret(stream: &Rc<UnixStream>, handout: &Handout) -> Result<Secret, &'static str> {
+async fn secret(stream: &Rc<Stream>, handout: &Handout) -> Result<Secret, &'static str> {
     let peer = Peer::of(stream.clone()).map_err(|_| "the kernel does not say who asks")?;
     let manager = &peer.caller;
     if manager.uid != 0 {
@@ -122,8 +123,8 @@ async fn secret(stream: &Rc<UnixStream>, handout: &Handout) -> Result<Secret, &'
 }
 
 /// Unit and credential id in the peer's address.
-fn wanted(stream: &UnixStream) -> Option<(String, String)> {
-    let address: UnixAddr = getpeername(stream.as_raw_fd()).ok()?;
+fn wanted(stream: &Stream) -> Option<(String, String)> {
+    let address: UnixAddr = getpeername(stream.borrow().as_raw_fd()).ok()?;
     parse(address.as_abstract()?)
 }
 

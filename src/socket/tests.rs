@@ -14,6 +14,7 @@ use tokio::net::UnixListener;
 use super::listen::{BindError, bind};
 use super::peer::Peer;
 use super::proc;
+use super::wire::Stream;
 use crate::policy::Needs;
 
 const ALL: Needs = Needs { groups: true, exe: true, sha256: true, unit: true };
@@ -50,7 +51,7 @@ impl Scratch {
         command.arg(self.socket()).stdin(Stdio::piped()).stdout(Stdio::piped());
         let client = Client(command.spawn().expect("started"));
         let (stream, _) = self.listener.accept().await.expect("a connection");
-        (client, Peer::of(Rc::new(stream)).expect("known"))
+        (client, Peer::of(Rc::new(Stream::new(stream))).expect("known"))
     }
 }
 
@@ -250,7 +251,7 @@ fn i10_a_path_in_mounts_of_the_callers_own_is_no_path() {
         let mut process = Client(command.spawn().expect("started"));
         let accepted = tokio::time::timeout(Duration::from_secs(10), scratch.listener.accept()).await;
         let (stream, _) = accepted.expect("user namespaces are allowed here").expect("a connection");
-        let mut peer = Peer::of(Rc::new(stream)).expect("known");
+        let mut peer = Peer::of(Rc::new(Stream::new(stream))).expect("known");
         let claimed = fs::read_link(format!("/proc/{}/exe", process.pid())).expect("read");
         assert_eq!(claimed, granted, "the path alone would be believed");
         peer.gather(ALL).await.expect("gathered");
