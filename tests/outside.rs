@@ -1,7 +1,7 @@
 //! The whole product from outside: the real `keywheeld`, `keywheel` and `keywheel-rotator` against a real PostgreSQL and
-//! real password files.
-
-#![allow(clippy::print_stdout, reason = "tests print their figures")]
+//! real password files. Some of them need root, for small disks and other users' eyes; the crash tests need the feature
+//! `failpoints` of both packages.
+#![allow(clippy::print_stdout, reason = "a test says what it has counted")]
 
 mod support;
 

@@ -1,6 +1,7 @@
 //! `[credential.*]`.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +44,10 @@ pub(super) struct Around<'a> {
     pub named: &'a std::collections::BTreeSet<String>,
     pub policies: &'a BTreeMap<String, Arc<Policy>>,
     pub now: Timestamp,
+    /// For those that name none.
+    pub default_policy: Arc<Policy>,
+    /// Many credentials share few schedules, and each is some kilobytes large.
+    pub schedules: RefCell<HashMap<Spec, Schedule>>,
 }
 
 /// The credentials, each with the place of its name.
@@ -145,7 +150,7 @@ fn accounts(notes: &Notes, section: &Section) -> Vec<String> {
 }
 
 fn policy(notes: &Notes, section: &Section, around: &Around) -> Arc<Policy> {
-    let Some((name, place)) = section.text("generation") else { return Arc::default() };
+    let Some((name, place)) = section.text("generation") else { return around.default_policy.clone() };
     around.policies.get(name).cloned().unwrap_or_else(|| {
         let help = super::section::nearest(name, around.policies.keys().map(String::as_str))
             .map(|near| format!("did you mean `{near}`?"));
@@ -184,8 +189,12 @@ fn schedule(notes: &Notes, section: &Section, around: &Around) -> Schedule {
         }
     };
     let spec = Spec { rhythm, zone, window, jitter, missed: missed.unwrap_or(Missed::Asap), spread };
-    match Schedule::new(spec, around.now) {
+    if let Some(known) = around.schedules.borrow().get(&spec) {
+        return known.clone();
+    }
+    match Schedule::new(spec.clone(), around.now) {
         Ok(schedule) => {
+            around.schedules.borrow_mut().insert(spec, schedule.clone());
             for warning in schedule.warnings() {
                 notes.warning(&node.place, warning, None);
             }

@@ -1,6 +1,6 @@
 //! From files to a [`Config`], or to all problems.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -65,14 +65,29 @@ fn build(
     let mut kinds = Kinds { daemon: &daemon, ask: describe, known: BTreeMap::new() };
     let targets = targets::read(notes, root.section("target").as_ref(), &limits, &mut kinds);
     let named = root.section("target").iter().flat_map(Section::entries).map(|(name, ..)| name.to_owned()).collect();
-    let around = Around { limits: &limits, targets: &targets, named: &named, policies: &policies, now };
+    let around = Around {
+        limits: &limits,
+        targets: &targets,
+        named: &named,
+        policies: &policies,
+        now,
+        default_policy: Arc::default(),
+        schedules: std::cell::RefCell::default(),
+    };
     let credentials = credentials::read(notes, root.section("credential").as_ref(), &around);
     let granted = grants::read(notes, root.section("grant").as_ref());
     root.finish(&[]);
-    check_admins(notes, &targets, &credentials);
+    // Every [credential.*] there is: one that is there and wrong has its own problems.
+    let names: BTreeSet<CredentialName> = root
+        .section("credential")
+        .iter()
+        .flat_map(Section::entries)
+        .filter_map(|(name, ..)| name.parse().ok())
+        .collect();
+    check_admins(notes, &targets, &credentials, &names);
     check_accounts(notes, &credentials);
     let grant_specs = granted.iter().map(|(spec, _)| (spec.name.clone(), spec.clone())).collect();
-    let grants = compile(notes, granted, &credentials)?;
+    let grants = compile(notes, granted, &names)?;
     Some(Config {
         daemon,
         key,
@@ -88,11 +103,16 @@ fn build(
 type Read = BTreeMap<CredentialName, (Arc<Credential>, Place)>;
 
 /// Every admin is a credential, and following admins from target to target ends.
-fn check_admins(notes: &Notes, targets: &BTreeMap<TargetName, targets::Read>, credentials: &Read) {
+fn check_admins(
+    notes: &Notes,
+    targets: &BTreeMap<TargetName, targets::Read>,
+    credentials: &Read,
+    names: &BTreeSet<CredentialName>,
+) {
     for read in targets.values() {
         let (Some(admin), Some(place)) = (&read.target.admin, &read.admin_place) else { continue };
-        if !credentials.contains_key(admin) {
-            let names = credentials.keys().map(CredentialName::as_str);
+        if !names.contains(admin) {
+            let names = names.iter().map(CredentialName::as_str);
             let help = super::section::nearest(admin.as_str(), names).map(|near| format!("did you mean `{near}`?"));
             let help = help.unwrap_or_else(|| format!("add a [credential.\"{admin}\"]"));
             notes.problem(place, format!("there is no credential {admin}"), help);
@@ -133,16 +153,16 @@ fn check_accounts(notes: &Notes, credentials: &Read) {
     }
 }
 
-fn compile(notes: &Notes, granted: Vec<(GrantSpec, Place)>, credentials: &Read) -> Option<Grants> {
+fn compile(notes: &Notes, granted: Vec<(GrantSpec, Place)>, names: &BTreeSet<CredentialName>) -> Option<Grants> {
     for (spec, place) in &granted {
         for pattern in &spec.credentials {
             let alone = GrantSpec { credentials: vec![pattern.clone()], ..spec.clone() };
-            let fits = Grants::new(vec![alone])
-                .is_ok_and(|grants| credentials.keys().any(|name| !grants.covering(name).is_empty()));
+            let fits =
+                Grants::new(vec![alone]).is_ok_and(|grants| names.iter().any(|name| !grants.covering(name).is_empty()));
             if !fits && pattern.contains('*') {
                 notes.warning(place, format!("no credential fits {pattern:?}"), None);
             } else if !fits {
-                let names = credentials.keys().map(CredentialName::as_str);
+                let names = names.iter().map(CredentialName::as_str);
                 let help = super::section::nearest(pattern, names).map(|near| format!("did you mean `{near}`?"));
                 notes.problem(place, format!("there is no credential {pattern:?}"), help);
             }

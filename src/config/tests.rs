@@ -270,6 +270,14 @@ fn admins_that_change_each_other_are_refused() {
 }
 
 #[test]
+fn what_names_something_that_is_there_and_wrong_is_not_called_wrong_too() {
+    let text = "[generation.g]\nlength = 4\n[target.t]\nkind = \"none\"\n[target.u]\nkind = \"htpasswd\"\npath = \"/u\"\n\
+        admin = \"c\"\n[credential.c]\ntarget = \"t\"\ngeneration = \"g\"\n[grant.x]\ncredentials = \"c\"\nuser = 0\n";
+    let lines: Vec<usize> = Files::new(text).problems().iter().map(|problem| problem.line).collect();
+    assert_eq!(lines, [1, 4]);
+}
+
+#[test]
 fn a_stated_reason_lets_a_weak_policy_pass() {
     good(
         "[generation.pin]\nkind = \"password\"\nlength = 8\ndigits = 8\nstart_with_letter = false\nweak = \"a PIN pad\"\n",

@@ -79,11 +79,10 @@ fn i1_no_kill_at_a_random_moment_loses_a_credential() {
     let mut random = SplitMix(0x6b65_7977_6865_656c);
     let mut away = 0;
     for _ in 0..30 {
-        let wait = random.next() % 1200;
-        pause(wait);
+        pause(random.next() % 400);
         begin(&daemon, "app/own");
         begin(&daemon, "app/db");
-        pause(random.next() % 400);
+        pause(random.next() % 1500);
         away += u32::from(daemon.status("app/own")["phase"] != "resting");
         daemon.kill9();
         daemon.start();
@@ -99,7 +98,7 @@ fn i1_no_kill_at_a_random_moment_loses_a_credential() {
         "30 kills at random moments, {away} of them seen in mid-rotation; versions {} and {}",
         own.version, set.version
     );
-    assert!(own.version > 5 && set.version > 5);
+    assert!(away > 0 && own.version > 1 && set.version > 1);
 }
 
 /// Kills the daemon at the first, second, ... hit of each fail point of one life that rotates `names`, until there is no
@@ -168,7 +167,8 @@ fn kill_workers(mut daemon: Daemon, pg: &Postgres, how: &str) {
         daemon.set_env("KEYWHEEL_WORKER_FAILPOINT", point);
         daemon.start();
         assert!(begin(&daemon, "app/db"), "{point}");
-        // Some points are not on every path: then it simply comes to rest.
+        // Some points are not on every path, and a doubt about a change that took hold is cleared by a login: then it
+        // comes to rest although workers die.
         let rested =
             within(Duration::from_millis(1200), || (daemon.status("app/db")["phase"] == "resting").then_some(()));
         daemon.sigterm();
@@ -177,7 +177,7 @@ fn kill_workers(mut daemon: Daemon, pg: &Postgres, how: &str) {
         let fetched = settles_and_logs_in(&daemon, pg, "app/db");
         println!(
             "{how}, {point}: {}, then version {} logs in",
-            if rested.is_some() { "not reached" } else { "killed" },
+            if rested.is_some() { "at rest all the same" } else { "stuck while workers die" },
             fetched.version
         );
     }

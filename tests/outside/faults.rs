@@ -152,6 +152,8 @@ fn i1_a_full_disk_stops_new_rotations_and_loses_none_in_flight() {
     let small = SmallDisk::mount(&setup.scratch.at("state"), "24m");
     let config = own_role_config(&pg).replace("[limits]", "[limits]\nfree_floor = \"1MiB\"");
     let mut daemon = setup.config(config).start();
+    // Goes before the folder that it is in.
+    let small = small;
     daemon.keywheel_ok(&["import", "app/db"], "first-of-app");
     let before = rotate(&daemon, "app/db");
     small.fill();
@@ -187,8 +189,6 @@ fn i1_a_full_disk_stops_new_rotations_and_loses_none_in_flight() {
     });
     rotate(&daemon, "app/db");
     settles_and_logs_in(&daemon, &pg, "app/db");
-    drop(daemon);
-    drop(small);
 }
 
 #[test]
@@ -203,6 +203,8 @@ fn a_store_that_cannot_be_written_is_refused_with_words() {
         credential("web/app", "web", "account = \"app\"")
     );
     let mut daemon = setup.config(config).start();
+    // Goes before the folder that it is in.
+    let _small = small;
     daemon.keywheel_ok(&["import", "web/app"], "first");
     daemon.sigterm();
     let remount = |how: &str| succeeds(Command::new("mount").args(["-o", how]).arg(&state));
@@ -220,8 +222,6 @@ fn a_store_that_cannot_be_written_is_refused_with_words() {
         assert!(remount("remount,rw"));
         assert_eq!(rotate(&daemon, "web/app").version, 2);
     }
-    drop(daemon);
-    drop(small);
 }
 
 #[test]

@@ -193,7 +193,7 @@ pub(crate) fn files_under(folder: &Path) -> Vec<PathBuf> {
 pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// Mounts one of `size` at `folder`; goes on drop, so drop what uses it first.
+    /// Mounts one of `size` at `folder`; goes on drop, at the latest before its folder does.
     pub(crate) fn mount(folder: &Path, size: &str) -> Self {
         let options = format!("size={size},mode=0700");
         let mut mount = Command::new("mount");
