@@ -1,16 +1,16 @@
 //! `[credential.*]`.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use keywheel_protocol::{By, Overlap, Strategy};
+use keywheel_protocol::{By, Origin, Overlap, Strategy};
 
 use super::model::{Credential, Initial, Limits};
 use super::section::{Notes, Section};
 use super::settings;
-use super::targets::{self, suggestion};
+use super::targets::{self, named};
 use super::tree::{Place, Value};
 use crate::generate::Policy;
 use crate::ids::{CredentialName, TargetName};
@@ -30,6 +30,13 @@ pub fn strategy_word(strategy: Strategy) -> &'static str {
     STRATEGIES.iter().find(|(_, known)| *known == strategy).map_or("", |(word, _)| word)
 }
 
+/// Keys of a credential that are not its rotator's.
+pub(super) const OWN_KEYS: [&str; 9] =
+    ["target", "accounts", "strategy", "change_by", "generation", "schedule", "grace", "group", "initial"];
+
+/// A rotator that describes this setting of a credential turns over accounts; `accounts` may stand in its place.
+const ACCOUNT: &str = "account";
+
 /// How long the version before stays valid unless the configuration says otherwise.
 const GRACE: Duration = Duration::from_secs(600);
 
@@ -41,13 +48,40 @@ pub(super) struct Around<'a> {
     pub limits: &'a Limits,
     pub targets: &'a BTreeMap<TargetName, targets::Read>,
     /// Every [target.*] there is, usable or not.
-    pub named: &'a std::collections::BTreeSet<String>,
+    pub named: &'a BTreeSet<String>,
     pub policies: &'a BTreeMap<String, Arc<Policy>>,
     pub now: Timestamp,
-    /// For those that name none.
-    pub default_policy: Arc<Policy>,
-    /// Many credentials share few schedules, and each is some kilobytes large.
-    pub schedules: RefCell<HashMap<Spec, Schedule>>,
+    default_policy: Arc<Policy>,
+    /// Many credentials share few schedules; each is some kilobytes large and takes milliseconds to judge.
+    schedules: RefCell<HashMap<Spec, Judged>>,
+}
+
+/// A schedule with what may surprise about it, or what is wrong with it and the remedy.
+type Judged = Result<(Schedule, Vec<String>), (String, Option<String>)>;
+
+impl<'a> Around<'a> {
+    pub(super) fn new(
+        limits: &'a Limits,
+        targets: &'a BTreeMap<TargetName, targets::Read>,
+        named: &'a BTreeSet<String>,
+        policies: &'a BTreeMap<String, Arc<Policy>>,
+        now: Timestamp,
+    ) -> Self {
+        let (default_policy, schedules) = (Arc::default(), RefCell::default());
+        Self { limits, targets, named, policies, now, default_policy, schedules }
+    }
+
+    fn schedule(&self, spec: Spec) -> Judged {
+        let judge = |spec: &Spec| match Schedule::new(spec.clone(), self.now) {
+            Ok(schedule) => {
+                let warnings = schedule.warnings();
+                Ok((schedule, warnings))
+            }
+            Err(error) => Err((error.to_string(), error.remedy())),
+        };
+        let mut schedules = self.schedules.borrow_mut();
+        schedules.entry(spec).or_insert_with_key(judge).clone()
+    }
 }
 
 /// The credentials, each with the place of its name.
@@ -59,15 +93,9 @@ pub(super) fn read<'a>(
     let mut credentials = BTreeMap::new();
     for (name, place, node) in all.into_iter().flat_map(Section::entries) {
         let Some(section) = Section::of_node(notes, place, node) else { continue };
-        match name.parse::<CredentialName>() {
-            Ok(name) => {
-                if let Some(credential) = credential(notes, &section, &name, around) {
-                    credentials.insert(name, (Arc::new(credential), place.clone()));
-                }
-            }
-            Err(error) => {
-                notes.problem(place, format!("{name:?} can't name a credential: {error}"), suggestion(name));
-            }
+        let Some(name) = named::<CredentialName>(notes, name, place, "a credential") else { continue };
+        if let Some(credential) = credential(notes, &section, &name, around) {
+            credentials.insert(name, (Arc::new(credential), place.clone()));
         }
     }
     credentials
@@ -82,21 +110,32 @@ fn credential(notes: &Notes, section: &Section, name: &CredentialName, around: &
     let given_strategy = section.choice("strategy", &STRATEGIES);
     let given_by = section.choice("change_by", &[("account", By::Account), ("admin", By::Admin)]);
     let grace = section.duration("grace", Duration::ZERO..=GRACE_MAX);
-    let group = section.text("group").map(|(group, _)| group.to_owned());
+    let group = section.text("group").and_then(|(group, place)| named(notes, group, place, "a group"));
     let initial = initial(notes, section);
     let read = read?;
     let target = read.target.clone();
-    let settings = settings::read(notes, section, &target.description.credential, &target.kind);
+    let description = &target.description;
+    let described = description.credential.iter().filter(|setting| setting.name != ACCOUNT);
+    let settings = settings::read(notes, section, described, &target.kind);
     section.finish(&[]);
-    let strategy = given_strategy.unwrap_or(if accounts.len() == 2 { Strategy::Alternate } else { Strategy::Replace });
+    let strategy = given_strategy.unwrap_or_else(|| default_strategy(&description.strategies, &accounts));
     let own_admin = target.admin.as_ref().filter(|admin| *admin != name);
     let change_by = given_by.unwrap_or(if own_admin.is_some() { By::Admin } else { By::Account });
     fit(notes, section, &target, strategy, change_by, &accounts, own_admin.is_some());
-    let overlaps = target.description.overlap == Overlap::Both || strategy == Strategy::Alternate;
+    let overlaps = description.overlap == Overlap::Both || strategy != Strategy::Replace;
+    let origin = description.origin;
+    if let Some(node) = section.node("grace").filter(|_| !overlaps) {
+        let help = "leave it out, or use strategy \"alternate\"".to_owned();
+        notes.problem(&node.place, "no version stays valid here once the next one is set: there is no grace", help);
+    }
+    if let Some(node) = section.node("generation").filter(|_| origin == Origin::Theirs) {
+        let message = format!("what kind {} turns over is made by the target, not here", target.kind);
+        notes.problem(&node.place, message, "leave `generation` out".to_owned());
+    }
     let seed = seed(name);
     let limits = around.limits;
     let rules = Rules {
-        origin: target.description.origin,
+        origin,
         overlaps,
         prove_current: strategy != Strategy::Alternate,
         grace: grace.unwrap_or(if overlaps { GRACE } else { Duration::ZERO }),
@@ -113,11 +152,17 @@ fn credential(notes: &Notes, section: &Section, name: &CredentialName, around: &
         change_by,
         policy,
         schedule,
-        group,
+        group: group.map(|group: CredentialName| group.to_string()),
         rules,
         initial,
         seed,
     })
+}
+
+/// The recommended strategy for these accounts.
+fn default_strategy(known: &[Strategy], accounts: &[String]) -> Strategy {
+    let first = known.iter().copied().find(|strategy| *strategy != Strategy::Alternate);
+    first.filter(|_| accounts.len() != 2).unwrap_or(Strategy::Alternate)
 }
 
 fn target_of<'t>(notes: &Notes, text: &str, place: &Place, around: &Around<'t>) -> Option<&'t targets::Read> {
@@ -155,7 +200,7 @@ fn policy(notes: &Notes, section: &Section, around: &Around) -> Arc<Policy> {
         let help = super::section::nearest(name, around.policies.keys().map(String::as_str))
             .map(|near| format!("did you mean `{near}`?"));
         notes.problem(place, format!("there is no [generation.{name}]"), help);
-        Arc::default()
+        around.default_policy.clone()
     })
 }
 
@@ -189,19 +234,13 @@ fn schedule(notes: &Notes, section: &Section, around: &Around) -> Schedule {
         }
     };
     let spec = Spec { rhythm, zone, window, jitter, missed: missed.unwrap_or(Missed::Asap), spread };
-    if let Some(known) = around.schedules.borrow().get(&spec) {
-        return known.clone();
-    }
-    match Schedule::new(spec.clone(), around.now) {
-        Ok(schedule) => {
-            around.schedules.borrow_mut().insert(spec, schedule.clone());
-            for warning in schedule.warnings() {
-                notes.warning(&node.place, warning, None);
-            }
+    match around.schedule(spec) {
+        Ok((schedule, warnings)) => {
+            warnings.into_iter().for_each(|warning| notes.warning(&node.place, warning, None));
             schedule
         }
-        Err(error) => {
-            notes.problem(&node.place, error.to_string(), error.remedy());
+        Err((message, help)) => {
+            notes.problem(&node.place, message, help);
             Schedule::manual()
         }
     }
@@ -210,10 +249,12 @@ fn schedule(notes: &Notes, section: &Section, around: &Around) -> Schedule {
 fn initial(notes: &Notes, section: &Section) -> Option<Initial> {
     let table = section.section("initial")?;
     let file = table.path("file").map(Initial::File);
-    let credential = table.text("systemd_credential").map(|(name, _)| Initial::SystemdCredential(name.to_owned()));
+    let credential = table.file_name("systemd_credential").map(Initial::SystemdCredential);
     table.finish(&[]);
     match (file, credential) {
         (Some(initial), None) | (None, Some(initial)) => Some(initial),
+        // One that could not be read is a problem already.
+        (None, None) if table.node("file").or(table.node("systemd_credential")).is_some() => None,
         (_, _) => {
             let help = "keep one of `file` and `systemd_credential`".to_owned();
             notes.problem(&table.place, "a first secret has one source", help);
@@ -234,8 +275,17 @@ fn fit(
 ) {
     let place = &section.place;
     let word = strategy_word(strategy);
-    if !target.description.strategies.contains(&strategy) {
-        notes.problem(place, format!("kind {} can't do strategy {word:?}", target.kind), None);
+    if strategy == Strategy::Ephemeral {
+        notes.problem(place, format!("this version of keywheel can't do strategy {word:?}"), None);
+    } else if !target.description.strategies.contains(&strategy) {
+        let known: Vec<&str> = target.description.strategies.iter().map(|known| strategy_word(*known)).collect();
+        let help = format!("it can do {}", known.join(", "));
+        notes.problem(place, format!("kind {} can't do strategy {word:?}", target.kind), help);
+    }
+    let turns_over_accounts = target.description.credential.iter().any(|known| known.name == ACCOUNT && known.required);
+    if accounts.is_empty() && turns_over_accounts {
+        let message = format!("`account` is missing: kind {} needs to know whose password it changes", target.kind);
+        notes.problem(place, message, "name it: `account = \"app\"`".to_owned());
     }
     if strategy == Strategy::Alternate {
         if accounts.len() != 2 || accounts[0] == accounts[1] {

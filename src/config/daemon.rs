@@ -35,11 +35,12 @@ pub(super) fn key(notes: &Notes, section: Option<&Section>) -> KeySource {
     let default = KeySource::File("/etc/keywheel/master.key".into());
     let Some(section) = section else { return default };
     let file = section.path("file").map(KeySource::File);
-    let credential = section.text("systemd_credential").map(|(name, _)| KeySource::SystemdCredential(name.to_owned()));
+    let credential = section.file_name("systemd_credential").map(KeySource::SystemdCredential);
     let passphrase = section.boolean("passphrase").filter(|wanted| *wanted).map(|_| KeySource::Passphrase);
     section.finish(&[]);
-    let mut given: Vec<KeySource> = [file, credential, passphrase].into_iter().flatten().collect();
-    if given.len() > 1 {
+    let named = ["file", "systemd_credential"].iter().filter(|key| section.node(key).is_some()).count();
+    let mut given: Vec<KeySource> = [file, credential, passphrase.clone()].into_iter().flatten().collect();
+    if named + usize::from(passphrase.is_some()) > 1 {
         let help = "keep one of `file`, `systemd_credential` and `passphrase`".to_owned();
         notes.problem(&section.place, "the master key has one source", help);
     }
@@ -47,7 +48,7 @@ pub(super) fn key(notes: &Notes, section: Option<&Section>) -> KeySource {
 }
 
 /// The ranges are documented in `config/keywheel.toml`.
-pub(super) fn limits(section: Option<&Section>) -> Limits {
+pub(super) fn limits(notes: &Notes, section: Option<&Section>) -> Limits {
     let count = |key, default, max| section.and_then(|section| section.count(key, 1..=max)).unwrap_or(default);
     let span = |key, default: Duration, low: Duration, high: Duration| {
         section.and_then(|section| section.duration(key, low..=high)).unwrap_or(default)
@@ -69,6 +70,13 @@ pub(super) fn limits(section: Option<&Section>) -> Limits {
     };
     if let Some(section) = section {
         section.finish(&[]);
+        if let Some(node) = section.node("retry_max").filter(|_| limits.retry_max < limits.retry_first) {
+            let message = "the longest wait is shorter than the first one, `retry_first`";
+            notes.problem(&node.place, message, "make it longer, or `retry_first` shorter".to_owned());
+        } else if let Some(node) = section.node("retry_first").filter(|_| limits.retry_max < limits.retry_first) {
+            let message = "the first wait is longer than the longest one, `retry_max`";
+            notes.problem(&node.place, message, "make it shorter, or `retry_max` longer".to_owned());
+        }
     }
     limits
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::section::{Notes, Section};
+use super::targets::named;
 use crate::generate::{ENTROPY_BITS_MIN, Kind, Policy, Spec};
+use crate::ids::CredentialName;
 
 const KINDS: [(&str, Kind); 4] =
     [("password", Kind::Password), ("passphrase", Kind::Passphrase), ("hex", Kind::Hex), ("base64", Kind::Base64)];
@@ -15,6 +17,7 @@ pub(super) fn read<'a>(notes: &'a Notes, all: Option<&Section<'a>>) -> BTreeMap<
     let mut policies = BTreeMap::new();
     for (name, place, node) in all.into_iter().flat_map(Section::entries) {
         let Some(section) = Section::of_node(notes, place, node) else { continue };
+        named::<CredentialName>(notes, name, place, "a policy");
         let policy = policy(notes, &section).unwrap_or_default();
         policies.insert(name.to_owned(), Arc::new(policy));
     }

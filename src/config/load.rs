@@ -7,6 +7,7 @@ use std::sync::Arc;
 use keywheel_protocol::Description;
 
 use super::credentials::{self, Around};
+use super::grants::Granted;
 use super::model::{Config, Credential, Daemon};
 use super::problem::{Problem, Problems};
 use super::section::{Notes, Section};
@@ -38,14 +39,10 @@ pub fn load(
     let mut notes = Notes::default();
     let table = files::read(main, &mut notes);
     let config = build(&notes, &table, now, describe);
-    let mut problems = notes.problems.into_inner();
+    let (problems, warnings) = notes.told();
     match config {
-        Some(config) if problems.is_empty() => Ok(Loaded { config, warnings: notes.warnings.into_inner() }),
-        Some(_) | None => {
-            problems.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
-            problems.dedup();
-            Err(Problems(problems))
-        }
+        Some(config) if problems.is_empty() => Ok(Loaded { config, warnings }),
+        Some(_) | None => Err(Problems(problems)),
     }
 }
 
@@ -55,25 +52,17 @@ fn build(
     now: Timestamp,
     describe: &mut dyn FnMut(&str, &Daemon) -> Result<Description, String>,
 ) -> Option<Config> {
-    let root = Section::new(notes, Place { file: 0, span: 0..0 }, table);
+    let root = Section::new(notes, Place::new(0, 0..0), table);
     secrets::refuse(notes, table);
     let daemon = daemon::daemon(root.section("daemon").as_ref());
     let key = daemon::key(notes, root.section("key").as_ref());
-    let limits = daemon::limits(root.section("limits").as_ref());
+    let limits = daemon::limits(notes, root.section("limits").as_ref());
     let operators = daemon::operators(notes, root.section("operators").as_ref());
     let policies = generation::read(notes, root.section("generation").as_ref());
     let mut kinds = Kinds { daemon: &daemon, ask: describe, known: BTreeMap::new() };
     let targets = targets::read(notes, root.section("target").as_ref(), &limits, &mut kinds);
     let named = root.section("target").iter().flat_map(Section::entries).map(|(name, ..)| name.to_owned()).collect();
-    let around = Around {
-        limits: &limits,
-        targets: &targets,
-        named: &named,
-        policies: &policies,
-        now,
-        default_policy: Arc::default(),
-        schedules: std::cell::RefCell::default(),
-    };
+    let around = Around::new(&limits, &targets, &named, &policies, now);
     let credentials = credentials::read(notes, root.section("credential").as_ref(), &around);
     let granted = grants::read(notes, root.section("grant").as_ref());
     root.finish(&[]);
@@ -85,8 +74,8 @@ fn build(
         .filter_map(|(name, ..)| name.parse().ok())
         .collect();
     check_admins(notes, &targets, &credentials, &names);
-    check_accounts(notes, &credentials);
-    let grant_specs = granted.iter().map(|(spec, _)| (spec.name.clone(), spec.clone())).collect();
+    check_accounts(notes, &targets, &credentials);
+    let grant_specs = granted.iter().map(|grant| (grant.spec.name.clone(), grant.spec.clone())).collect();
     let grants = compile(notes, granted, &names)?;
     Some(Config {
         daemon,
@@ -137,36 +126,63 @@ fn check_admins(
     }
 }
 
-/// No account of a target is turned over by two credentials.
-fn check_accounts(notes: &Notes, credentials: &Read) {
-    let mut owners: BTreeMap<(&TargetName, String), &CredentialName> = BTreeMap::new();
-    for (name, (credential, place)) in credentials {
+/// No account of a system is turned over by two credentials. Targets of the same kind with the same settings are one
+/// system.
+fn check_accounts(notes: &Notes, targets: &BTreeMap<TargetName, targets::Read>, credentials: &Read) {
+    let mut systems: BTreeMap<(&str, String), &TargetName> = BTreeMap::new();
+    let mut system_of: BTreeMap<&TargetName, &TargetName> = BTreeMap::new();
+    for (name, read) in targets {
+        let settings = serde_json::to_string(&read.target.settings).unwrap_or_default();
+        system_of.insert(name, systems.entry((read.target.kind.as_str(), settings)).or_insert(name));
+    }
+    let mut owners: BTreeMap<(&TargetName, String), &Credential> = BTreeMap::new();
+    for (credential, place) in credentials.values() {
+        let target = &credential.target.name;
         for account in &credential.accounts {
             // Directories and some databases don't tell names apart by case.
-            let key = (&credential.target.name, account.to_lowercase());
-            if let Some(other) = owners.insert(key, name).filter(|other| *other != name) {
-                let target = &credential.target.name;
-                let message = format!("account {account:?} of target {target} is turned over by {other} already");
-                notes.problem(place, message, "one account has one credential".to_owned());
+            let key = (system_of.get(target).copied().unwrap_or(target), account.to_lowercase());
+            if let Some(other) = owners.insert(key, credential).filter(|other| other.name != credential.name) {
+                let message =
+                    format!("account {account:?} of target {target} is turned over by {} already", other.name);
+                let help = if other.target.name == *target {
+                    "one account has one credential".to_owned()
+                } else {
+                    format!("targets {} and {target} are the same system: keep one of them", other.target.name)
+                };
+                notes.problem(place, message, help);
             }
         }
     }
 }
 
-fn compile(notes: &Notes, granted: Vec<(GrantSpec, Place)>, names: &BTreeSet<CredentialName>) -> Option<Grants> {
-    for (spec, place) in &granted {
-        for pattern in &spec.credentials {
-            let alone = GrantSpec { credentials: vec![pattern.clone()], ..spec.clone() };
-            let fits =
-                Grants::new(vec![alone]).is_ok_and(|grants| names.iter().any(|name| !grants.covering(name).is_empty()));
-            if !fits && pattern.contains('*') {
-                notes.warning(place, format!("no credential fits {pattern:?}"), None);
-            } else if !fits {
-                let names = names.iter().map(CredentialName::as_str);
-                let help = super::section::nearest(pattern, names).map(|near| format!("did you mean `{near}`?"));
-                notes.problem(place, format!("there is no credential {pattern:?}"), help);
-            }
+fn compile(notes: &Notes, granted: Vec<Granted>, names: &BTreeSet<CredentialName>) -> Option<Grants> {
+    let sorted: Vec<&CredentialName> = names.iter().collect();
+    for (pattern, place) in granted.iter().flat_map(|grant| &grant.patterns) {
+        if fits_any(pattern, &sorted) {
+            continue;
+        }
+        if pattern.contains('*') {
+            notes.warning(place, format!("no credential fits {pattern:?}"), None);
+        } else {
+            let names = names.iter().map(CredentialName::as_str);
+            let help = super::section::nearest(pattern, names).map(|near| format!("did you mean `{near}`?"));
+            notes.problem(place, format!("there is no credential {pattern:?}"), help);
         }
     }
-    Grants::new(granted.into_iter().map(|(spec, _)| spec).collect()).ok()
+    let place = granted.last().map(|grant| grant.place.clone());
+    let grants = Grants::new(granted.into_iter().map(|grant| grant.spec).collect());
+    if let (Err(error), Some(place)) = (&grants, place) {
+        notes.problem(&place, error.to_string(), error.remedy());
+    }
+    grants.ok()
+}
+
+/// Whether some name fits. Only names that begin as the pattern does are looked at.
+fn fits_any(pattern: &str, sorted: &[&CredentialName]) -> bool {
+    let beginning = pattern.split('*').next().unwrap_or_default();
+    let spec = GrantSpec { credentials: vec![pattern.to_owned()], anyone: true, ..GrantSpec::default() };
+    let Ok(grant) = Grants::new(vec![spec]) else { return false };
+    let first = sorted.partition_point(|name| name.as_str() < beginning);
+    let mut near = sorted[first..].iter().take_while(|name| name.as_str().starts_with(beginning));
+    near.any(|name| !grant.covering(name).is_empty())
 }

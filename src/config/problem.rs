@@ -1,12 +1,43 @@
 //! What is wrong with a configuration, shown where it stands.
 
+use std::cell::OnceCell;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::secrets::masked;
+use super::secrets::{hidden_lines, masked};
+
+/// How much of a long line is shown, in characters.
+const SHOWN_CHARS_MAX: usize = 160;
+
+/// How much of a long line is shown before what is meant, in characters.
+const SHOWN_CHARS_BEFORE: usize = 60;
+
+/// One file that was read, and where its lines begin.
+pub(super) struct Source {
+    pub path: PathBuf,
+    pub text: String,
+    lines: Vec<usize>,
+    /// Lines that are never shown.
+    hidden: OnceCell<BTreeSet<usize>>,
+}
+
+impl Source {
+    pub(super) fn new(path: PathBuf, text: String) -> Self {
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { path, text, lines, hidden: OnceCell::new() }
+    }
+
+    /// The number of the line, from 1, and its text.
+    fn line(&self, at: usize) -> (usize, Range<usize>) {
+        let number = self.lines.partition_point(|begin| *begin <= at).max(1);
+        let end = self.lines.get(number).map_or(self.text.len(), |next| next - 1);
+        (number, self.lines[number - 1]..end)
+    }
+}
 
 /// One thing that is wrong, with its place and its remedy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -19,8 +50,11 @@ pub struct Problem {
     pub column: usize,
     /// How many characters are meant, 1 or more.
     pub length: usize,
-    /// The line itself, without what follows a key that looks like a secret's.
+    /// The line itself, without what follows a key that looks like a secret's; of a long line, what is around the
+    /// place. Empty where the line may hold a secret.
     pub source: String,
+    /// The column of the first character of `source`: 1 unless the line is long.
+    pub source_column: usize,
     /// What is wrong, one sentence without a full stop.
     pub message: String,
     /// What to do about it.
@@ -30,25 +64,28 @@ pub struct Problem {
 impl Problem {
     /// A problem of a file as a whole.
     pub fn of_file(file: PathBuf, message: String, help: Option<String>) -> Self {
-        Self { file, line: 0, column: 0, length: 1, source: String::new(), message, help }
+        Self { file, line: 0, column: 0, length: 1, source: String::new(), source_column: 1, message, help }
     }
 
     /// A problem at a span of bytes of a file's text.
-    pub fn at(file: PathBuf, text: &str, span: Range<usize>, message: String, help: Option<String>) -> Self {
+    pub(super) fn at(source: &Source, span: Range<usize>, message: String, help: Option<String>) -> Self {
+        let text = &source.text;
         let start = floor(text, span.start.min(text.len()));
-        let begin = text[..start].rfind('\n').map_or(0, |at| at + 1);
-        let end = text[start..].find('\n').map_or(text.len(), |at| start + at);
-        let stop = floor(text, span.end.clamp(start, end));
-        let column = text[begin..start].chars().count() + 1;
-        let source = masked(text[begin..end].trim_end());
+        let (line, range) = source.line(start);
+        let stop = floor(text, span.end.clamp(start, range.end.max(start)));
+        let column = text[range.start..start].chars().count() + 1;
+        let hidden = source.hidden.get_or_init(|| hidden_lines(text)).contains(&line);
+        let (shown, shown_from) =
+            if hidden { (String::new(), 1) } else { part(&masked(text[range].trim_end()), column) };
         // Not beyond what is shown: how long a secret is concerns nobody.
-        let room = source.chars().count().saturating_sub(column - 1);
+        let room = (shown.chars().count() + shown_from).saturating_sub(column);
         Self {
-            file,
-            line: text[..start].matches('\n').count() + 1,
+            file: source.path.clone(),
+            line,
             column,
             length: text[start..stop].chars().count().min(room).max(1),
-            source,
+            source: shown,
+            source_column: shown_from,
             message,
             help,
         }
@@ -75,7 +112,11 @@ impl Problem {
             if !self.source.is_empty() {
                 // Tabs would move the caret.
                 let source = clean(&self.source.replace('\t', " "));
-                let caret = format!("{}{}", " ".repeat(self.column - 1), "^".repeat(self.length));
+                let caret = format!(
+                    "{}{}",
+                    " ".repeat(self.column.saturating_sub(self.source_column)),
+                    "^".repeat(self.length)
+                );
                 shown += &format!("{margin} |\n{number} | {source}\n{margin} | {}\n", paint("1;31", &caret));
             }
         }
@@ -108,6 +149,23 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
+/// What is shown of a line, and the column at which that begins. A cut is marked in the place of a character.
+fn part(line: &str, column: usize) -> (String, usize) {
+    let count = line.chars().count();
+    if count <= SHOWN_CHARS_MAX {
+        return (line.to_owned(), 1);
+    }
+    let skipped = column.saturating_sub(SHOWN_CHARS_BEFORE).min(count - SHOWN_CHARS_MAX);
+    let mut shown: Vec<char> = line.chars().skip(skipped).take(SHOWN_CHARS_MAX).collect();
+    if skipped > 0 {
+        shown[0] = '…';
+    }
+    if skipped + SHOWN_CHARS_MAX < count {
+        shown[SHOWN_CHARS_MAX - 1] = '…';
+    }
+    (shown.into_iter().collect(), skipped + 1)
+}
+
 fn floor(text: &str, mut at: usize) -> usize {
     while !text.is_char_boundary(at) {
         at -= 1;
@@ -124,11 +182,15 @@ fn clean(text: &str) -> String {
 mod tests {
     use super::*;
 
+    fn source(text: &str) -> Source {
+        Source::new("k.toml".into(), text.to_owned())
+    }
+
     #[test]
     fn the_caret_stands_under_what_is_meant() {
         let text = "[daemon]\nstäte_dir = \"x\"\n";
         let at = text.find("\"x\"").expect("there");
-        let problem = Problem::at("k.toml".into(), text, at..at + 3, "not absolute".into(), Some("write /x".into()));
+        let problem = Problem::at(&source(text), at..at + 3, "not absolute".into(), Some("write /x".into()));
         let expected = "error: not absolute\n -->".to_owned();
         let shown = problem.render(false);
         assert!(shown.starts_with(&expected), "{shown}");
@@ -139,7 +201,31 @@ mod tests {
 
     #[test]
     fn spans_outside_the_text_and_control_characters_do_no_harm() {
-        let problem = Problem::at("k".into(), "a\u{1b}[2J=1", 90..99, "x\u{1b}".into(), None);
+        let problem = Problem::at(&source("a\u{1b}[2J=1"), 90..99, "x\u{1b}".into(), None);
         assert!(!problem.render(false).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn of_a_long_line_only_what_is_around_the_place_is_shown() {
+        let text = format!("# first\nx = \"{}é!{}\"", "a".repeat(50_000), "b".repeat(50_000));
+        let at = text.find('!').expect("there");
+        for (span, shown_at) in [(at..at + 1, '!'), (8..9, 'x'), (at..text.len(), '!')] {
+            let problem = Problem::at(&source(&text), span, "odd".into(), None);
+            assert_eq!(problem.source.chars().count(), SHOWN_CHARS_MAX);
+            let lines: Vec<String> = problem.render(false).lines().map(str::to_owned).collect();
+            let caret = lines[4].find('^').expect("a caret");
+            assert_eq!(lines[3].chars().nth(caret), Some(shown_at), "{lines:?}");
+            assert!(lines[4].len() < 200);
+        }
+    }
+
+    #[test]
+    fn lines_are_numbered_as_editors_do() {
+        let text = "a\r\nb\n\nc";
+        let places: Vec<(usize, usize)> = (0..=text.len())
+            .map(|at| Problem::at(&source(text), at..at, String::new(), None))
+            .map(|problem| (problem.line, problem.column))
+            .collect();
+        assert_eq!(places, [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (3, 1), (4, 1), (4, 2)]);
     }
 }

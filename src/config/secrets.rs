@@ -1,5 +1,7 @@
 //! Secrets never stand in the configuration: keys that look like one's are refused, and their lines never shown.
 
+use std::collections::BTreeSet;
+
 use super::section::Notes;
 use super::tree::{Node, Place, Table, Value};
 
@@ -28,12 +30,47 @@ pub(super) fn masked(line: &str) -> String {
     }
 }
 
+/// The lines, from 1, that may hold a secret without saying so: further lines of a value whose key looks like a secret's,
+/// and all lines of a table so named. Works on text that is no TOML, since it is asked when there is something wrong.
+pub(super) fn hidden_lines(text: &str) -> BTreeSet<usize> {
+    let (mut in_table, mut in_value) = (false, false);
+    let mut hidden = BTreeSet::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        if let Some(header) = line.trim_start().strip_prefix('[').filter(|rest| rest.contains(']') && !in_value) {
+            let header = header.split(']').next().unwrap_or_default();
+            let parts: Vec<&str> = header.split('.').map(|part| part.trim_matches(['[', ' ', '"', '\''])).collect();
+            let names = if NAMED.contains(&parts[0]) { 2 } else { 0 };
+            in_table = parts.iter().skip(names).any(|part| looks_secret(part));
+            continue;
+        }
+        match key_of(line) {
+            Some(key) => in_value = looks_secret(key),
+            None if in_value => drop(hidden.insert(number)),
+            None => {}
+        }
+        if in_table {
+            hidden.insert(number);
+        }
+    }
+    hidden
+}
+
+/// The last part of the key before the first `=`, if that is what stands there. A line of base64 that ends in `=` has
+/// no value behind it.
+fn key_of(line: &str) -> Option<&str> {
+    let (key, value) = line.split_once('=')?;
+    let simple = |c: char| c.is_ascii_alphanumeric() || " \t_-.\"'".contains(c);
+    let (key, value) = (key.trim(), value.trim());
+    let has_both = !key.is_empty() && key.chars().all(simple) && !value.is_empty() && !value.starts_with('=');
+    has_both.then(|| key.rsplit('.').next().unwrap_or(key).trim_matches([' ', '"', '\'']))
+}
+
 /// Notes each key that looks like a secret's, at any depth, whatever a rotator says of its settings.
 pub(super) fn refuse(notes: &Notes, root: &Table) {
-    for (section, (place, node)) in root {
+    for (section, (place, node)) in root.iter() {
         match &node.value {
-            Value::Table(names) if NAMED.contains(&section.as_str()) => {
-                for (name, (_, node)) in names {
+            Value::Table(names) if NAMED.contains(&section) => {
+                for (name, (_, node)) in names.iter() {
                     refuse_below(notes, node, if section == "credential" { name } else { "NAME" });
                 }
             }
@@ -83,6 +120,20 @@ mod tests {
             ("token_file = \"/x\"", "token_file = \"/x\""),
         ] {
             assert_eq!(masked(line), shown);
+        }
+    }
+
+    #[test]
+    fn lines_of_a_secret_that_do_not_name_it_are_known() {
+        for (text, hidden) in [
+            ("password = \"x\"\nlog = 1\n", vec![]),
+            ("password = [\n\"hunter2\" \"x\"\n]\nlog = 1\n \n", vec![2, 3]),
+            ("a.private-key = \"\"\"\nMIIEpAIB=\nAAAA==\n\"\"\"\nlog = \"x\"\n?", vec![2, 3, 4]),
+            ("[credential.c.secret]\nvalue = hunter2\n[daemon]\nlog = 1\n", vec![2]),
+            ("[ \"token\" ]\nvalue = 1\n[[password]]\nx = 1\n", vec![2, 4]),
+            ("[credential.token]\ntarget = 1\n[generation.password]\nlength = 1\n", vec![]),
+        ] {
+            assert_eq!(hidden_lines(text).into_iter().collect::<Vec<_>>(), hidden, "{text}");
         }
     }
 }

@@ -1,44 +1,64 @@
 //! Reading tables: values by key and type, with every problem noted and nothing left unread.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::problem::Problem;
+use super::problem::{Problem, Source};
 use super::secrets::looks_secret;
 use super::tree::{Node, Place, Table, Value};
 use super::units;
 
-/// One file that was read.
-pub(super) struct Source {
-    pub path: PathBuf,
-    pub text: String,
-}
+/// The most problems that are told at once, and the most warnings; the rest is counted.
+pub(super) const PROBLEMS_MAX: usize = 1000;
 
 /// The files, and what was found to be wrong with them.
 #[derive(Default)]
 pub(super) struct Notes {
     pub sources: Vec<Source>,
-    pub problems: RefCell<Vec<Problem>>,
-    pub warnings: RefCell<Vec<Problem>>,
+    problems: RefCell<Told>,
+    warnings: RefCell<Told>,
+}
+
+#[derive(Default)]
+struct Told {
+    told: Vec<Problem>,
+    more: usize,
 }
 
 impl Notes {
     /// Notes a problem.
     pub(super) fn problem(&self, place: &Place, message: impl Into<String>, help: impl Into<Option<String>>) {
-        self.problems.borrow_mut().push(self.at(place, message.into(), help.into()));
+        self.problems.borrow_mut().add(|| self.at(place, message.into(), help.into()));
+    }
+
+    /// Notes a problem of a file that is no source yet.
+    pub(super) fn problem_of(&self, problem: Problem) {
+        self.problems.borrow_mut().add(|| problem);
     }
 
     /// Notes a warning.
     pub(super) fn warning(&self, place: &Place, message: impl Into<String>, help: impl Into<Option<String>>) {
-        self.warnings.borrow_mut().push(self.at(place, message.into(), help.into()));
+        self.warnings.borrow_mut().add(|| self.at(place, message.into(), help.into()));
+    }
+
+    /// How many problems were noted. To see whether something was read without any.
+    pub(super) fn count(&self) -> usize {
+        let problems = self.problems.borrow();
+        problems.told.len() + problems.more
+    }
+
+    /// Problems and warnings, each by file and line.
+    pub(super) fn told(self) -> (Vec<Problem>, Vec<Problem>) {
+        let main = self.sources.first().map(|source| source.path.clone()).unwrap_or_default();
+        (self.problems.into_inner().sorted(&main, "problems"), self.warnings.into_inner().sorted(&main, "warnings"))
     }
 
     fn at(&self, place: &Place, message: String, help: Option<String>) -> Problem {
-        match self.sources.get(place.file) {
-            Some(source) => Problem::at(source.path.clone(), &source.text, place.span.clone(), message, help),
+        match self.sources.get(place.file()) {
+            Some(source) => Problem::at(source, place.span(), message, help),
             None => Problem::of_file(PathBuf::new(), message, help),
         }
     }
@@ -50,6 +70,26 @@ impl Notes {
     }
 }
 
+impl Told {
+    fn add(&mut self, problem: impl FnOnce() -> Problem) {
+        if self.told.len() < PROBLEMS_MAX {
+            self.told.push(problem());
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn sorted(mut self, main: &Path, what: &str) -> Vec<Problem> {
+        self.told.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+        self.told.dedup();
+        if self.more > 0 {
+            let message = format!("there are {} more {what}, which are not shown", self.more);
+            self.told.push(Problem::of_file(main.to_owned(), message, None));
+        }
+        self.told
+    }
+}
+
 /// A table that is being read.
 pub(super) struct Section<'a> {
     notes: &'a Notes,
@@ -57,11 +97,12 @@ pub(super) struct Section<'a> {
     pub place: Place,
     table: &'a Table,
     known: RefCell<BTreeSet<String>>,
+    all_known: Cell<bool>,
 }
 
 impl<'a> Section<'a> {
     pub(super) fn new(notes: &'a Notes, place: Place, table: &'a Table) -> Self {
-        Self { notes, place, table, known: RefCell::default() }
+        Self { notes, place, table, known: RefCell::default(), all_known: Cell::default() }
     }
 
     /// The section at a key that should hold a table.
@@ -152,6 +193,18 @@ impl<'a> Section<'a> {
         absolute(self.notes, text, place)
     }
 
+    /// The name of a file in some folder, such as a systemd credential.
+    pub(super) fn file_name(&self, key: &str) -> Option<String> {
+        let (text, place) = self.text(key)?;
+        let fits = |c: char| c.is_ascii_graphic() && c != '/';
+        if (1..=255).contains(&text.len()) && text.chars().all(fits) && ![".", ".."].contains(&text) {
+            return Some(text.to_owned());
+        }
+        let help = "write the name alone, as it stands in the unit".to_owned();
+        self.notes.problem(place, format!("{text:?} can't name a systemd credential"), help);
+        None
+    }
+
     /// One of some words.
     pub(super) fn choice<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Option<T> {
         let (text, place) = self.text(key)?;
@@ -202,8 +255,8 @@ impl<'a> Section<'a> {
     /// Every key with its place and value, all of them known from now on.
     pub(super) fn entries(&self) -> impl Iterator<Item = (&'a str, &'a Place, &'a Node)> {
         let table = self.table;
-        self.known.borrow_mut().extend(table.keys().cloned());
-        table.iter().map(|(key, (place, node))| (key.as_str(), place, node))
+        self.all_known.set(true);
+        table.iter().map(|(key, (place, node))| (key, place, node))
     }
 
     pub(super) fn wrong<T>(&self, node: &Node, found: &Value, wanted: &str) -> Option<T> {
@@ -214,7 +267,7 @@ impl<'a> Section<'a> {
     /// Notes every key that nothing has asked for; `others` are known too, for suggestions.
     pub(super) fn finish(&self, others: &[&str]) {
         let known = self.known.borrow();
-        for (key, (place, _)) in self.table.iter().filter(|(key, _)| !known.contains(key.as_str())) {
+        for (key, (place, _)) in self.table.iter().filter(|(key, _)| !self.all_known.get() && !known.contains(*key)) {
             if looks_secret(key) {
                 // Refused with all of its kind.
                 continue;

@@ -7,7 +7,12 @@ use super::section::{Notes, Section, absolute};
 use super::tree::{Node, Value};
 
 /// The settings that `described` names, with defaults filled in.
-pub(super) fn read(notes: &Notes, section: &Section, described: &[Setting], kind: &str) -> Map<String, Json> {
+pub(super) fn read<'s>(
+    notes: &Notes,
+    section: &Section,
+    described: impl Iterator<Item = &'s Setting>,
+    kind: &str,
+) -> Map<String, Json> {
     let mut settings = Map::new();
     for setting in described {
         let value = match section.node(&setting.name) {

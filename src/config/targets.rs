@@ -1,17 +1,22 @@
 //! `[target.*]`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keywheel_protocol::Description;
+use keywheel_protocol::{Description, Overlap, Setting, Step, Strategy};
 
+use super::credentials;
 use super::model::{Daemon, Limits, Target};
 use super::section::{Notes, Section};
 use super::settings;
 use super::tree::Place;
-use crate::ids::{CredentialName, TargetName};
+use crate::ids::{CredentialName, NameError, TargetName};
 use crate::rotation::Lockout;
+
+/// Keys of a target that are not its rotator's.
+const OWN_KEYS: [&str; 5] = ["kind", "admin", "rotations", "step_timeout", "lockout"];
 
 /// A target as read, with what its credentials need to know of it.
 pub(super) struct Read {
@@ -33,7 +38,7 @@ impl Kinds<'_> {
         if let Some(known) = self.known.get(kind) {
             return known.clone();
         }
-        let described = (self.ask)(kind, self.daemon).map(Arc::new);
+        let described = (self.ask)(kind, self.daemon).and_then(usable).map(Arc::new);
         self.known.insert(kind.to_owned(), described.clone());
         described
     }
@@ -48,15 +53,13 @@ pub(super) fn read<'a>(
     let mut targets = BTreeMap::new();
     for (name, place, node) in all.into_iter().flat_map(Section::entries) {
         let Some(section) = Section::of_node(notes, place, node) else { continue };
-        let name = name.parse::<TargetName>().map_err(|error| {
-            notes.problem(place, format!("{name:?} can't name a target: {error}"), suggestion(name));
-        });
+        let name = named::<TargetName>(notes, name, place, "a target");
         let kind = section.needed("kind", "say which rotator knows it: `keywheel rotator list` shows them");
         let admin = section.text("admin");
         let step_timeout = section.duration("step_timeout", Duration::from_secs(1)..=Duration::from_secs(3600));
         let rotations = section.count("rotations", 1..=1024);
         let lockout = lockout(&section);
-        let (Ok(name), Some((kind, kind_place))) = (name, kind) else { continue };
+        let (Some(name), Some((kind, kind_place))) = (name, kind) else { continue };
         let description = match kinds.describe(kind) {
             Ok(description) => description,
             Err(why) => {
@@ -69,13 +72,10 @@ pub(super) fn read<'a>(
                 continue;
             }
         };
-        let target_settings = settings::read(notes, &section, &description.target, kind);
+        let target_settings = settings::read(notes, &section, description.target.iter(), kind);
         section.finish(&[]);
         let admin_place = admin.map(|(_, place)| place.clone());
-        let admin = admin.and_then(|(text, place)| {
-            let parsed = text.parse::<CredentialName>();
-            parsed.map_err(|error| notes.problem(place, format!("{text:?} names no credential: {error}"), None)).ok()
-        });
+        let admin = admin.and_then(|(text, place)| named(notes, text, place, "a credential"));
         let target = Target {
             name: name.clone(),
             kind: kind.to_owned(),
@@ -99,8 +99,39 @@ fn lockout(section: &Section) -> Lockout {
     Lockout { failures: failures.unwrap_or(default.failures), window: window.unwrap_or(default.window) }
 }
 
+/// Whether a rotator can be used with what it says of itself: `rotators/PROTOCOL.md`, `describe`.
+fn usable(description: Description) -> Result<Description, String> {
+    let lasting =
+        description.overlap == Overlap::Both || description.strategies.iter().any(|s| *s != Strategy::Replace);
+    let needed = [(Step::Apply, "apply", true), (Step::Verify, "verify", true), (Step::Retire, "retire", lasting)];
+    if let Some((_, step, _)) = needed.iter().find(|(step, _, needed)| *needed && !description.steps.contains(step)) {
+        return Err(format!("it does not answer the step {step}"));
+    }
+    if description.strategies.is_empty() {
+        return Err("it names no strategy".to_owned());
+    }
+    for (settings, ours) in [(&description.target, &OWN_KEYS[..]), (&description.credential, &credentials::OWN_KEYS)] {
+        let mut seen = BTreeSet::new();
+        for Setting { name, .. } in settings {
+            if ours.contains(&name.as_str()) {
+                return Err(format!("it calls a setting `{name}`, which is a key of keywheel's own"));
+            }
+            if !seen.insert(name) {
+                return Err(format!("it describes the setting `{name}` twice"));
+            }
+        }
+    }
+    Ok(description)
+}
+
+/// Reads the name of a section such as `[target.NAME]`.
+pub(super) fn named<N: FromStr<Err = NameError>>(notes: &Notes, name: &str, place: &Place, what: &str) -> Option<N> {
+    let parsed = name.parse();
+    parsed.map_err(|error| notes.problem(place, format!("{name:?} can't name {what}: {error}"), suggestion(name))).ok()
+}
+
 /// A name that would do in the place of one that does not.
-pub(super) fn suggestion(name: &str) -> Option<String> {
+fn suggestion(name: &str) -> Option<String> {
     let fixed: String = name
         .to_lowercase()
         .chars()

@@ -1,3 +1,5 @@
+mod hostile;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -35,18 +37,24 @@ fn describe(kind: &str, _daemon: &Daemon) -> Result<Description, String> {
         ],
         "sha256file" => vec![setting("path", SettingKind::Path, true, None)],
         "careless" => vec![setting("token", SettingKind::Text, true, None)],
+        "grabbing" => vec![setting("admin", SettingKind::Text, false, None)],
+        "accounts" | "minting" | "one-way" => vec![],
         "misfit" => vec![setting("port", SettingKind::Port, false, Some("many"))],
         _ => return Err("no such program".to_owned()),
     };
+    let account = setting("account", SettingKind::Text, true, None);
+    let minting = kind == "minting";
+    let mut steps = vec![Step::Describe, Step::Apply, Step::Verify, Step::Retire];
+    steps.retain(|step| kind != "one-way" || *step != Step::Verify);
     Ok(Description {
         kind: kind.to_owned(),
         summary: "For tests".to_owned(),
-        origin: Origin::Ours,
-        overlap: Overlap::Replaces,
-        strategies: vec![Strategy::Replace, Strategy::Alternate],
-        steps: vec![Step::Describe, Step::Apply, Step::Verify],
+        origin: if minting { Origin::Theirs } else { Origin::Ours },
+        overlap: if minting { Overlap::Both } else { Overlap::Replaces },
+        strategies: if minting { vec![Strategy::Overlap] } else { vec![Strategy::Replace, Strategy::Alternate] },
+        steps,
         target,
-        credential: Vec::new(),
+        credential: if kind == "accounts" { vec![account] } else { vec![] },
     })
 }
 
@@ -215,7 +223,7 @@ fn all_mistakes_of_all_files_are_told_at_once_and_in_order() {
         ("10-broken.toml", 1),
         ("20-more.toml", 2),
         ("20-more.toml", 3),
-        ("30-latin.toml", 0),
+        ("30-latin.toml", 1),
         ("keywheel.toml", 2),
         ("keywheel.toml", 3),
         ("keywheel.toml", 5),

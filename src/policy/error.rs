@@ -80,7 +80,7 @@ impl GrantError {
             Self::Twice(_) => "rename one of them".to_owned(),
             Self::Nothing(_) => "add `credentials = [\"NAME\"]`".to_owned(),
             Self::NoCondition(_) => {
-                "add users, groups, units, exes or sha256, or `anyone = true` if every process on this host may have it"
+                "add `user`, `group`, `unit`, `exe` or `sha256`, or `anyone = true` if every process on this host may have it"
                     .to_owned()
             }
             Self::AnyoneAndConditions(_) => "remove `anyone`, or the conditions".to_owned(),

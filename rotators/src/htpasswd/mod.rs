@@ -48,7 +48,7 @@ pub(crate) fn describe() -> Description {
             setting("cost", SettingKind::Integer, Some("10"), "bcrypt's work factor for new hashes, 4 to 17"),
             setting("create", SettingKind::Boolean, Some("false"), "whether a user that is not in the file is added"),
         ],
-        credential: vec![],
+        credential: vec![setting("account", SettingKind::Text, None, "the user in the file")],
     }
 }
 

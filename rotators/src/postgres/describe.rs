@@ -39,6 +39,9 @@ pub(crate) fn describe() -> Description {
             file("client_cert", "certificate to show to the server, in PEM"),
             file("client_key", "its key, in PEM"),
         ],
-        credential: vec![setting("database", SettingKind::Text, "the database to log in to, if not the target's")],
+        credential: vec![
+            Setting { required: true, ..setting("account", SettingKind::Text, "the role") },
+            setting("database", SettingKind::Text, "the database to log in to, if not the target's"),
+        ],
     }
 }

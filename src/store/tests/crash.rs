@@ -52,7 +52,8 @@ fn assert_nothing_lost(scratch: &Scratch) -> u32 {
             continue;
         };
         let stored = record.next_version.0 - 1;
-        assert!(stored == version || stored == version + 1, "credential {number} has {stored}, told {version}");
+        // More than was told is no loss: each kill may come between a commit and the word of it.
+        assert!(stored >= version, "credential {number} has {stored}, told {version}");
         assert_has(&opened.reader, number, stored);
         if stored > 1 {
             // The version before is kept; the one before that went in the same commit.
