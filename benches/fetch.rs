@@ -131,12 +131,11 @@ fn bare(socket: &Path) {
     let listener = UnixListener::bind(socket).unwrap();
     listener.set_nonblocking(true).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, async move {
+    runtime.block_on(async move {
         let listener = tokio::net::UnixListener::from_std(listener).unwrap();
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            tokio::task::spawn_local(async move {
+            tokio::spawn(async move {
                 let service = service_fn(|_| async {
                     Ok::<_, std::convert::Infallible>(hyper::Response::new(Full::new(Bytes::from_static(&[b'x'; 500]))))
                 });
@@ -167,16 +166,13 @@ fn handout(socket: &Path) {
     let handout = Handout::default();
     handout.unseal(Sources { config, reader: opened.reader.clone(), audit: Arc::new(audit), promotions });
     let listener = UnixListener::bind(socket).unwrap();
-    let limits = ServerLimits { connections: 8192, head_timeout: Duration::from_secs(10) };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let local = tokio::task::LocalSet::new();
-    let served = local.block_on(
-        &runtime,
-        serve(listener, limits, move |end, request| {
-            let handout = handout.clone();
-            async move { handout.answer(end, request).await }
-        }),
-    );
+    let limits = ServerLimits { connections: 8192, patience: Duration::from_secs(10) };
+    let options = tokio::runtime::LocalOptions::default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(options).unwrap();
+    let served = runtime.block_on(serve(listener, limits, handout.stop(), move |end, request| {
+        let handout = handout.clone();
+        async move { handout.answer(end, request).await }
+    }));
     served.unwrap();
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use listenfd::ListenFd;
 
 use crate::config::Operators;
-use crate::socket::server::{BindError, bind};
+use crate::socket::listen::{BindError, bind};
 
 /// `keywheel.sock`: anyone may connect, since the kernel says who it is and grants say what they get.
 const MODE_HANDOUT: u32 = 0o666;

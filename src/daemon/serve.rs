@@ -4,13 +4,14 @@ use std::cell::OnceCell;
 use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode};
 use keywheel_protocol::Secret;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::LocalSet;
 use zeroize::Zeroizing;
 
 use crate::api::{ApiError, BODY_BYTES_MAX, Done, ErrorCode, Unseal};
@@ -19,7 +20,7 @@ use crate::control::Control;
 use crate::policy::{Caller, Needs};
 use crate::socket::handout::Handout;
 use crate::socket::server::{Body, End, ServerLimits, json, serve};
-use crate::socket::systemd;
+use crate::socket::{Stop, systemd};
 
 /// Connections to `control.sock` at once.
 const CONTROL_CONNECTIONS_MAX: usize = 64;
@@ -30,32 +31,64 @@ pub(super) struct Attempt {
     pub outcome: oneshot::Sender<Result<(), String>>,
 }
 
-/// Starts the thread that hands out. It ends with the process.
-pub(super) fn handout_thread(
+/// The thread that hands out.
+pub(super) struct HandoutThread {
     handout: Handout,
-    credentials: UnixListener,
-    manager: UnixListener,
-    limits: &Limits,
-) -> std::io::Result<()> {
-    let limits = ServerLimits { connections: limits.connections, head_timeout: limits.request_timeout };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name("handout".to_owned()).spawn(move || {
-        let local = LocalSet::new();
-        let answer = handout.clone();
-        let served = local.block_on(&runtime, async move {
-            tokio::try_join!(
-                serve(credentials, limits, move |end, request| {
-                    let handout = answer.clone();
-                    async move { handout.answer(end, request).await }
-                }),
-                systemd::serve(manager, handout),
-            )
-        });
-        if let Err(error) = served {
-            tracing::error!(%error, "hand-out has ended");
+    /// The sockets of applications and of the service manager, until they are served.
+    listeners: Option<(UnixListener, UnixListener)>,
+    limits: ServerLimits,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl HandoutThread {
+    pub(super) fn new(handout: Handout, credentials: UnixListener, manager: UnixListener, limits: &Limits) -> Self {
+        let limits = ServerLimits { connections: limits.connections, patience: limits.request_timeout };
+        Self { handout, listeners: Some((credentials, manager)), limits, thread: None }
+    }
+
+    /// Starts it, unless it runs.
+    pub(super) fn start(&mut self) -> std::io::Result<()> {
+        let Some((credentials, manager)) = self.listeners.take() else { return Ok(()) };
+        let (handout, limits) = (self.handout.clone(), self.limits);
+        let (started, start) = std::sync::mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new().name("handout".to_owned()).spawn(move || {
+            // A local runtime runs tasks of this thread without the detour that a `LocalSet` takes.
+            let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(started.send(error)),
+            };
+            drop(started);
+            let answer = handout.clone();
+            let served = runtime.block_on(async move {
+                tokio::try_join!(
+                    serve(credentials, limits, handout.stop(), move |end, request| {
+                        let handout = answer.clone();
+                        async move { handout.answer(end, request).await }
+                    }),
+                    systemd::serve(manager, handout),
+                )
+            });
+            if let Err(error) = served {
+                tracing::error!(%error, "hand-out has ended");
+            }
+        })?;
+        self.thread = Some(thread);
+        match start.recv() {
+            Ok(error) => Err(error),
+            // It has let go of its end without a word.
+            Err(_) => Ok(()),
         }
-    })?;
-    Ok(())
+    }
+
+    /// Ends it in good order. Units that wait for a credential are answered: a connection that just ends would be an
+    /// empty one.
+    pub(super) async fn end(self) {
+        self.handout.close();
+        let Some(thread) = self.thread else { return };
+        if !matches!(tokio::task::spawn_blocking(move || thread.join()).await, Ok(Ok(()))) {
+            tracing::error!("hand-out did not end in good order");
+        }
+    }
 }
 
 /// Where operators are received: before the store is open, only to give the passphrase.
@@ -104,9 +137,9 @@ impl Desk {
     /// Only operators pass: root, the daemon's own user, and whom `[operators]` names.
     async fn operator(&self, end: &End) -> Result<Caller, ApiError> {
         let operators = self.config.borrow().operators.clone();
-        let mut peer = end.peer.lock().await;
+        let mut peer = end.lock().await;
         let needs = Needs { groups: !operators.gids.is_empty(), ..Needs::default() };
-        let gathered = peer.gather(&end.socket, needs).await;
+        let gathered = peer.gather(needs).await;
         let caller = peer.caller.clone();
         let own = caller.uid == 0 || caller.uid == nix::unistd::geteuid().as_raw();
         let groups = caller.groups.iter().flatten().chain([&caller.gid]).copied().collect::<Vec<_>>();
@@ -145,10 +178,10 @@ impl Desk {
 
 /// Serves operators until the process ends.
 pub(super) fn control(desk: Rc<Desk>, listener: UnixListener) {
-    let head_timeout = desk.config.borrow().limits.request_timeout;
-    let limits = ServerLimits { connections: CONTROL_CONNECTIONS_MAX, head_timeout };
+    let patience = desk.config.borrow().limits.request_timeout;
+    let limits = ServerLimits { connections: CONTROL_CONNECTIONS_MAX, patience };
     tokio::task::spawn_local(async move {
-        let served = serve(listener, limits, move |end, request| {
+        let served = serve(listener, limits, Stop::never(), move |end, request| {
             let desk = desk.clone();
             async move { respond(desk.answer(&end, request).await) }
         });

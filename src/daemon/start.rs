@@ -1,5 +1,6 @@
 //! From the configuration to a serving daemon, and to its end.
 
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -13,14 +14,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
 use super::listeners::Listeners;
-use super::serve::{self, Desk};
+use super::serve::{self, Desk, HandoutThread};
 use super::{jobs, notify};
 use crate::audit::{AuditError, AuditLog, Entry, Head};
 use crate::config::{Config, Initial, KeySource};
 use crate::control::Control;
 use crate::engine::{Engine, EngineHandle, Message, NOTE_AUDIT, Parts};
 use crate::socket::handout::{Handout, Sources};
-use crate::socket::server::BindError;
+use crate::socket::listen::BindError;
 use crate::store::{self, MasterKey, Opened, Options, StoreError};
 use crate::time::Clock;
 use crate::worker::Workers;
@@ -81,27 +82,35 @@ pub(super) fn run(config: Config, config_file: PathBuf) -> Result<(), StartError
 }
 
 async fn live(config: Arc<Config>, config_file: PathBuf, listeners: Listeners) -> Result<(), StartError> {
+    let Listeners { handout: credentials, control, systemd } = listeners;
+    let handout = Handout::default();
+    let mut thread = HandoutThread::new(handout.clone(), credentials, systemd, &config.limits);
+    let outcome = operate(config, config_file, control, &handout, &mut thread).await;
+    thread.end().await;
+    outcome
+}
+
+async fn operate(
+    config: Arc<Config>,
+    config_file: PathBuf,
+    control: UnixListener,
+    handout: &Handout,
+    thread: &mut HandoutThread,
+) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(system("signals can't be received"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signals can't be received"))?;
     let mut hangup = signal(SignalKind::hangup()).map_err(system("signals can't be received"))?;
-    let handout = Handout::default();
     // Whoever comes while the store is being opened waits at the socket: above all a unit of the same boot, which could
     // not start if it were refused. Only a store that waits for its passphrase says so.
-    let mut hand_out = Some({
-        let (handout, limits) = (handout.clone(), config.limits.clone());
-        move || {
-            serve::handout_thread(handout, listeners.handout, listeners.systemd, &limits)
-                .map_err(system("the hand-out thread can't be started"))
-        }
-    });
+    let hand_out = |thread: &mut HandoutThread| thread.start().map_err(system("the hand-out thread can't be started"));
     let (config_sender, config_receiver) = watch::channel(config.clone());
     let (unseal, mut unsealed) = mpsc::channel(1);
     let desk = Rc::new(Desk::new(config_receiver, unseal));
-    serve::control(desk.clone(), listeners.control);
+    serve::control(desk.clone(), control);
     let opened = match master_key(&config)? {
         Some(key) => store::open(&options(&config), &key)?,
         None => {
-            hand_out.take().map_or(Ok(()), |hand_out| hand_out())?;
+            hand_out(thread)?;
             notify::ready("sealed: waits for `keywheel unseal`");
             tracing::warn!("sealed: waits for `keywheel unseal`");
             tokio::select! {
@@ -120,7 +129,7 @@ async fn live(config: Arc<Config>, config_file: PathBuf, listeners: Listeners) -
     let _ = engine.ping().await;
     desk.open(control.clone());
     handout.unseal(sources);
-    hand_out.take().map_or(Ok(()), |hand_out| hand_out())?;
+    hand_out(thread)?;
     let mut scheduler = jobs::start(&engine).await?;
     tokio::task::spawn_local(notify::watchdog(engine.clone()));
     tokio::task::spawn_local(take_initial(control.clone()));

@@ -1,33 +1,32 @@
 //! `keywheel.sock`: credentials for the process that may have them.
 //!
-//! `GET /v1/credentials/NAME` answers with one version, whole; `?wait=VERSION[&timeout=SECONDS]` waits for a newer one;
-//! `GET /v1/health` says that the daemon serves. The path only reads: no flood of fetches reaches a target.
+//! `GET /v1/credentials/NAME` answers with one version, whole; with `?wait=VERSION[&timeout=SECONDS]` it waits for a
+//! newer one and answers 204 when none came; `GET /v1/health` says that the daemon serves. What is not the caller's and
+//! what does not exist are the same 404. The path only reads: no flood of fetches reaches a target.
 
+use std::borrow::Cow;
 use std::rc::Rc;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::body::Incoming;
-use hyper::header::{HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
-use keywheel_protocol::Fields;
-use serde::Serialize;
-use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::{SetOnce, watch};
+use tokio::time::{Instant, sleep_until};
 use zeroize::Zeroizing;
 
+use super::answer::{Handed, Refusal, problem};
 use super::peer::Peer;
+use super::refusals::{Listing, Refusals};
 use super::server::{Body, End, json};
-use crate::api::{ApiError, ErrorCode};
+use super::stop::Stop;
 use crate::audit::{AuditLog, Entry};
 use crate::config::Config;
 use crate::ids::{CredentialName, Version};
 use crate::policy::{Caller, Decision};
 use crate::store::{Reader, Record};
-use crate::time::Timestamp;
-
-/// The header that carries the version's number.
-const VERSION_HEADER: HeaderName = HeaderName::from_static("keywheel-version");
+use crate::time::Clock;
 
 /// How long `?wait=` waits unless `timeout=` says otherwise.
 const WAIT_DEFAULT: Duration = Duration::from_secs(60);
@@ -46,55 +45,93 @@ pub struct Sources {
 }
 
 /// The hand-out. Until the store is open it answers that it is sealed.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Handout {
-    sources: Arc<OnceLock<Sources>>,
+    service: Arc<SetOnce<Service>>,
+    stop: Arc<watch::Sender<bool>>,
+}
+
+/// The hand-out of an open store.
+pub(super) struct Service {
+    sources: Sources,
+    refusals: Refusals,
+    stop: Stop,
+}
+
+impl Default for Handout {
+    fn default() -> Self {
+        Self { service: Arc::default(), stop: Arc::new(watch::channel(false).0) }
+    }
 }
 
 impl Handout {
     /// The store is open: from now on secrets are handed out.
     pub fn unseal(&self, sources: Sources) {
         // Once per life of the process.
-        let _ = self.sources.set(sources);
+        let _ = self.service.set(Service { sources, refusals: Refusals::default(), stop: self.stop() });
     }
 
-    /// What is handed out from, unless the store is sealed.
-    pub fn sources(&self) -> Option<&Sources> {
-        self.sources.get()
+    /// The daemon ends: whoever waits is told so, and the servers come to their end.
+    pub fn close(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Comes with [`Handout::close`].
+    pub fn stop(&self) -> Stop {
+        Stop::new(self.stop.subscribe())
+    }
+
+    /// The service of the store, once it is open; waits for that until `limit`.
+    pub(super) async fn service(&self, limit: Instant) -> Result<&Service, Refusal> {
+        tokio::select! {
+            biased;
+            service = self.service.wait() => Ok(service),
+            () = self.stop().stopped() => Err(Refusal::Stopping),
+            () = sleep_until(limit) => Err(Refusal::Sealed),
+        }
     }
 
     /// Answers one request.
     pub async fn answer(&self, end: Rc<End>, request: Request<Incoming>) -> Response<Body> {
-        let path = request.uri().path();
         if request.method() != Method::GET {
-            return problem(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here");
+            let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here");
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+            return response;
         }
-        let Some(sources) = self.sources.get() else {
-            return problem(StatusCode::SERVICE_UNAVAILABLE, "the store is sealed; an operator must `keywheel unseal`");
-        };
+        if !request.body().is_end_stream() {
+            return problem(StatusCode::PAYLOAD_TOO_LARGE, "a request has no body here");
+        }
+        let Some(service) = self.service.get() else { return Refusal::Sealed.into_response() };
+        let path = request.uri().path();
         if path == "/v1/health" {
             return json(StatusCode::OK, Zeroizing::new(br#"{"status":"serving"}"#.to_vec()));
         }
         let Some(name) = path.strip_prefix("/v1/credentials/") else {
             return problem(StatusCode::NOT_FOUND, "no such path; credentials are at /v1/credentials/NAME");
         };
-        let wish = match Wish::parse(request.uri().query(), sources.config.borrow().limits.wait_max) {
+        let longest = service.sources.config.borrow().limits.wait_max;
+        let wish = match Wish::parse(request.uri().query(), longest) {
             Ok(wish) => wish,
             Err(message) => return problem(StatusCode::BAD_REQUEST, message),
         };
-        let mut peer = end.peer.lock().await;
-        match sources.fetch(&mut peer, &end, name, wish).await {
+        let mut peer = end.lock().await;
+        match service.fetch(&mut peer, &unescaped(name), wish).await {
             Ok(handed) => handed.into_response(),
             Err(refusal) => refusal.into_response(),
         }
     }
 }
 
+/// A name as it stands in a path: programs may have escaped its slashes, and nothing else in it can need that.
+fn unescaped(name: &str) -> Cow<'_, str> {
+    if name.contains('%') { name.replace("%2F", "/").replace("%2f", "/").into() } else { name.into() }
+}
+
 /// What the query asks for.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Wish {
-    newer_than: Option<Version>,
-    until: Instant,
+    /// A version newer than this, and how long to wait for it.
+    newer_than: Option<(Version, Duration)>,
 }
 
 impl Wish {
@@ -113,110 +150,106 @@ impl Wish {
                 Some(_) | None => return Err("the query knows wait=VERSION and timeout=SECONDS"),
             }
         }
-        Ok(Self { newer_than, until: Instant::now() + timeout.min(longest) })
+        Ok(Self { newer_than: newer_than.map(|version| (version, timeout.min(longest))) })
     }
 }
 
-/// A version on its way out.
-pub(super) struct Handed {
-    pub(super) name: CredentialName,
-    pub(super) version: Version,
-    pub(super) fields: Fields,
-    issued: Option<Timestamp>,
-    next_due: Option<Timestamp>,
-}
-
-/// Why nothing is handed out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// No such name, or not this caller's: the answer does not say which.
-    NotYours,
-    /// It has no version yet.
-    NoVersion,
-    /// No newer version came in time.
-    Unchanged(Version),
-    /// Between ask and proof for longer than a fetch waits.
-    Switching,
-    /// The record of this answer could not be written, or the store not be read.
-    Broken,
-}
-
-impl Sources {
-    async fn fetch(&self, peer: &mut Peer, end: &End, name: &str, wish: Wish) -> Result<Handed, Refusal> {
-        let parsed = name.parse::<CredentialName>().ok();
-        let grant = match &parsed {
-            Some(parsed) => self.granted(peer, end, parsed).await,
-            None => None,
-        };
-        let (Some(parsed), Some(grant)) = (parsed, grant) else {
+impl Service {
+    async fn fetch(&self, peer: &mut Peer, name: &str, wish: Wish) -> Result<Handed, Refusal> {
+        let Ok(parsed) = name.parse::<CredentialName>() else {
             return Err(self.refuse(&peer.caller, name, Refusal::NotYours).await);
         };
-        let handed = match self.read(&parsed, wish).await {
-            Ok(handed) => handed,
+        let config = self.config();
+        let Some(mut granted) = granted(&config, peer, &parsed).await else {
+            return Err(self.refuse(&peer.caller, name, Refusal::NotYours).await);
+        };
+        let (handed, waited) = match self.read(&parsed, wish).await {
+            Ok(read) => read,
             Err(refusal) => return Err(self.refuse(&peer.caller, name, refusal).await),
         };
-        if peer.confirm().is_err() {
+        // While it waited, the grant may have been taken away and the process may have become another.
+        let now = self.config();
+        if !Arc::ptr_eq(&config, &now) {
+            match self::granted(&now, peer, &parsed).await {
+                Some(anew) => granted = anew,
+                None => return Err(self.refuse(&peer.caller, name, Refusal::NotYours).await),
+            }
+        }
+        let confirmed = if granted.just_asked && !waited { peer.still_there() } else { peer.confirm() };
+        if confirmed.is_err() {
             return Err(self.refuse(&peer.caller, name, Refusal::NotYours).await);
         }
-        self.record(&peer.caller, &handed, &grant).await?;
+        self.record(&peer.caller, &handed, &granted.grant).await?;
         Ok(handed)
     }
 
-    async fn granted(&self, peer: &mut Peer, end: &End, name: &CredentialName) -> Option<Arc<str>> {
-        let config = self.config.borrow().clone();
-        if !config.credentials.contains_key(name) {
-            return None;
-        }
-        peer.gather(&end.socket, config.grants.needs(name)).await.ok()?;
-        match config.grants.decide(name, &peer.caller) {
-            Decision::Allowed { grant } => Some(grant),
-            Decision::Denied => None,
-        }
+    pub(super) fn config(&self) -> Arc<Config> {
+        self.sources.config.borrow().clone()
     }
 
-    /// Reads the version to hand out, waiting for a newer one if that is wished, and for the end of a switch.
+    /// Reads the version to hand out, waiting for the end of a switch.
     pub(super) async fn read_settled(&self, name: &CredentialName) -> Result<Handed, Refusal> {
-        self.read(name, Wish { newer_than: None, until: Instant::now() }).await
+        self.read(name, Wish::default()).await.map(|(handed, _)| handed)
     }
 
-    async fn read(&self, name: &CredentialName, wish: Wish) -> Result<Handed, Refusal> {
-        let mut promotions = self.promotions.clone();
-        let limit = Instant::now() + self.config.borrow().limits.switch_wait;
+    /// The version that fits the wish, and whether it had to be waited for.
+    async fn read(&self, name: &CredentialName, wish: Wish) -> Result<(Handed, bool), Refusal> {
+        let mut promotions = self.sources.promotions.clone();
+        let mut limits = [None; 2];
         loop {
-            promotions.borrow_and_update();
-            let record = self.reader.record(name).map_err(|error| broken(name, &error))?.ok_or(Refusal::NoVersion)?;
-            let current = record.phase.current().ok_or(Refusal::NoVersion)?;
-            let (until, otherwise) = if wish.newer_than.is_some_and(|known| current <= known) {
-                (wish.until, Refusal::Unchanged(current))
-            } else if self.replaces(name) && record.phase.is_switching() {
-                (limit, Refusal::Switching)
-            } else {
-                return self.open(record, current);
+            // Before the store is asked, so that nothing that happens from now on is missed.
+            promotions.mark_unchanged();
+            let otherwise = match self.look(name, wish)? {
+                Found::Ready(handed) => return Ok((handed, limits != [None; 2])),
+                Found::NotYet(found) => found,
             };
-            match timeout_at(until, promotions.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return Err(otherwise),
+            // A switch that begins while a newer version is waited for has its own limit.
+            let (limit, wait) = match (otherwise, wish.newer_than) {
+                (Refusal::Unchanged(_), Some((_, timeout))) => (&mut limits[0], timeout),
+                _ => (&mut limits[1], self.config().limits.switch_wait),
+            };
+            let until = *limit.get_or_insert_with(|| Instant::now() + wait);
+            tokio::select! {
+                changed = promotions.changed() => changed.map_err(|_| Refusal::Stopping)?,
+                () = self.stop.clone().stopped() => return Err(Refusal::Stopping),
+                () = sleep_until(until) => return Err(otherwise),
             }
         }
     }
 
+    fn look(&self, name: &CredentialName, wish: Wish) -> Result<Found, Refusal> {
+        let record = self.sources.reader.record(name).map_err(|error| broken(name, &error))?;
+        let record = record.ok_or(Refusal::NoVersion)?;
+        let current = record.phase.current().ok_or(Refusal::NoVersion)?;
+        if wish.newer_than.is_some_and(|(known, _)| current <= known) {
+            return Ok(Found::NotYet(Refusal::Unchanged(current)));
+        }
+        if record.phase.is_switching() && self.replaces(name) {
+            return Ok(Found::NotYet(Refusal::Switching));
+        }
+        self.open(record, current).map(Found::Ready)
+    }
+
     /// Whether the old version may be dead while the new one is not proved.
     fn replaces(&self, name: &CredentialName) -> bool {
-        self.config.borrow().credentials.get(name).is_some_and(|credential| !credential.rules.overlaps)
+        self.sources.config.borrow().credentials.get(name).is_some_and(|credential| !credential.rules.overlaps)
     }
 
     fn open(&self, record: Record, version: Version) -> Result<Handed, Refusal> {
         let name = record.name.clone();
-        let fields = self.reader.secret(&name, version).map_err(|error| broken(&name, &error))?;
-        let fields = fields.ok_or(Refusal::Broken)?;
+        let fields = self.sources.reader.secret(&name, version).map_err(|error| broken(&name, &error))?;
+        let Some(fields) = fields else {
+            tracing::error!(%name, %version, "the store has no secret of its current version");
+            return Err(Refusal::Broken);
+        };
         let issued = record.version(version).and_then(|info| info.proved);
         Ok(Handed { name, version, fields, issued, next_due: record.next_due })
     }
 
-    /// Writes the record of an answer; without it there is no answer.
+    /// Writes the record of an answer; without it there is no answer (I7).
     pub(super) async fn record(&self, caller: &Caller, handed: &Handed, grant: &str) -> Result<(), Refusal> {
         let entry = Entry::new("fetch").credential(&handed.name).version(handed.version).grant(grant).caller(caller);
-        self.audit.append_shared(&entry).await.map_err(|error| {
+        self.sources.audit.append_shared(&entry).await.map_err(|error| {
             tracing::error!(%error, "nothing is handed out that can't be recorded");
             Refusal::Broken
         })
@@ -224,13 +257,56 @@ impl Sources {
 
     /// Writes the record of a refusal. A refusal that can't be recorded is one all the same.
     pub(super) async fn refuse(&self, caller: &Caller, name: &str, refusal: Refusal) -> Refusal {
-        if !matches!(refusal, Refusal::Unchanged(_)) {
-            let entry = Entry::new("refuse").asked(name).caller(caller).detail(refusal.words());
-            if let Err(error) = self.audit.append_shared(&entry).await {
-                tracing::error!(%error, "a refusal could not be recorded");
+        if matches!(refusal, Refusal::Unchanged(_)) {
+            return refusal;
+        }
+        let words: Cow<'_, str> = match self.refusals.count(caller.uid, Clock.since_boot()) {
+            Listing::Listed => refusal.words().into(),
+            Listing::ListedAfter(unlisted) => {
+                format!("{}; {unlisted} refusals of this user before it are not listed", refusal.words()).into()
             }
+            Listing::Last => {
+                format!("{}; those of this user that follow within the minute are counted only", refusal.words()).into()
+            }
+            Listing::Counted => return refusal,
+        };
+        let entry = Entry::new("refuse").asked(name).caller(caller).detail(&words);
+        if let Err(error) = self.sources.audit.append_shared(&entry).await {
+            tracing::error!(%error, "a refusal could not be recorded");
         }
         refusal
+    }
+}
+
+/// What the store has for a wish.
+enum Found {
+    Ready(Handed),
+    /// Nothing yet; this is the answer if it stays so.
+    NotYet(Refusal),
+}
+
+/// A grant that gives a credential to a peer.
+struct Granted {
+    grant: Arc<str>,
+    /// Whether all facts that it rests on were asked for just now.
+    just_asked: bool,
+}
+
+async fn granted(config: &Config, peer: &mut Peer, name: &CredentialName) -> Option<Granted> {
+    if !config.credentials.contains_key(name) {
+        return None;
+    }
+    let just_asked = match peer.gather(config.grants.needs(name)).await {
+        Ok(just_asked) => just_asked,
+        Err(error) => {
+            let (uid, pid) = (peer.caller.uid, peer.caller.pid);
+            tracing::warn!(uid, pid, %error, "who asks is not clear, so the answer is no");
+            return None;
+        }
+    };
+    match config.grants.decide(name, &peer.caller) {
+        Decision::Allowed { grant } => Some(Granted { grant, just_asked }),
+        Decision::Denied => None,
     }
 }
 
@@ -239,71 +315,26 @@ fn broken(name: &CredentialName, error: &crate::store::StoreError) -> Refusal {
     Refusal::Broken
 }
 
-impl Handed {
-    fn into_response(self) -> Response<Body> {
-        #[derive(Serialize)]
-        struct Answer<'a> {
-            name: &'a str,
-            version: Version,
-            fields: std::collections::BTreeMap<&'a str, &'a str>,
-            issued: Option<String>,
-            next_due: Option<String>,
-        }
-        let answer = Answer {
-            name: self.name.as_str(),
-            version: self.version,
-            fields: self.fields.iter().map(|(name, value)| (name, value.expose())).collect(),
-            issued: self.issued.map(|moment| moment.to_string()),
-            next_due: self.next_due.map(|moment| moment.to_string()),
-        };
-        // Room at once for any ordinary answer, so that no grown-out-of buffer with a secret stays behind.
-        let secret: usize = self.fields.iter().map(|(_, value)| value.expose().len()).sum();
-        let mut body = Zeroizing::new(Vec::with_capacity(1024 + 6 * secret));
-        if serde_json::to_writer(&mut *body, &answer).is_err() {
-            return Refusal::Broken.into_response();
-        }
-        let mut response = json(StatusCode::OK, body);
-        response.headers_mut().insert(VERSION_HEADER, HeaderValue::from(self.version.0));
-        response
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Refusal {
-    pub(super) fn words(self) -> &'static str {
-        match self {
-            Self::NotYours => "there is no such credential, or no grant gives it to this process",
-            Self::NoVersion => "it has no version yet",
-            Self::Unchanged(_) => "no newer version in time",
-            Self::Switching => "it is being rotated at this moment; try again shortly",
-            Self::Broken => "it can't be handed out now; the daemon's log says why",
+    #[test]
+    fn a_query_is_understood_whole_or_refused() {
+        let parse = |query| Wish::parse(Some(query), Duration::from_secs(300)).map(|wish| wish.newer_than);
+        let waits = |version, seconds| Ok(Some((Version(version), Duration::from_secs(seconds))));
+        assert_eq!(parse(""), Ok(None));
+        assert_eq!(parse("wait=3"), waits(3, 60));
+        assert_eq!(parse("wait=3&timeout=5"), waits(3, 5));
+        assert_eq!(parse("timeout=99999&wait=3"), waits(3, 300));
+        for bad in ["wait", "wait=", "wait=-1", "wait=x", "timeout=1.5", "wat=3", "wait=3&x=1", "wait=99999999999"] {
+            assert!(parse(bad).is_err(), "{bad}");
         }
     }
 
-    fn into_response(self) -> Response<Body> {
-        match self {
-            Self::NotYours => problem(StatusCode::NOT_FOUND, self.words()),
-            Self::Unchanged(version) => {
-                let mut response = Response::new(Body::default());
-                *response.status_mut() = StatusCode::NO_CONTENT;
-                response.headers_mut().insert(VERSION_HEADER, HeaderValue::from(version.0));
-                response
-            }
-            Self::NoVersion | Self::Broken => problem(StatusCode::SERVICE_UNAVAILABLE, self.words()),
-            Self::Switching => {
-                let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, self.words());
-                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-                response
-            }
-        }
+    #[test]
+    fn escaped_slashes_are_slashes() {
+        assert_eq!(unescaped("billing%2Fdb%2fx"), "billing/db/x");
+        assert_eq!(unescaped("a%41"), "a%41");
     }
-}
-
-fn problem(status: StatusCode, message: &str) -> Response<Body> {
-    let code = match status {
-        StatusCode::NOT_FOUND => ErrorCode::Denied,
-        StatusCode::SERVICE_UNAVAILABLE => ErrorCode::Unavailable,
-        _ => ErrorCode::Usage,
-    };
-    let body = serde_json::json!(ApiError { code, message: message.to_owned(), remedy: None });
-    json(status, Zeroizing::new(body.to_string().into_bytes()))
 }

@@ -1,7 +1,18 @@
 //! The sockets: hand-out and systemd's, the server that control shares, and who is on the other end of them.
 
+mod answer;
+mod exe;
 pub mod handout;
+pub mod listen;
 pub mod peer;
+mod places;
 mod proc;
+mod refusals;
 pub mod server;
+mod stop;
 pub mod systemd;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+pub use stop::Stop;

@@ -2,99 +2,183 @@
 //!
 //! The socket itself knows user, group and process of whoever connected (unix(7), `SO_PEERCRED`). Everything else is
 //! asked of `/proc` by process number, which could come to mean another process: a pidfd from the socket
-//! (`SO_PEERPIDFD`, Linux 6.5) says before and after whether it still means the one that connected. Older kernels have
-//! the start time of the process compared instead; a process that ends between connect and the first look can
-//! be mistaken there for one that is started with the same number in that moment.
+//! (`SO_PEERPIDFD`, Linux 6.5) is taken first, and tells after each round of questions whether the process lives. While
+//! it does its number is its own, so all that was asked was asked of it. Older kernels have the start time of the process
+//! compared instead, which must lie before the connection was accepted; a process that ends between connect and accept
+//! can be mistaken there for one that gets its number in that moment.
+//!
+//! What no kernel says is who reads the answer: a process may hand its connection to others, or be made to run a
+//! program that is granted a secret. Executables tell programs of one user apart as far as that user lets them.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::{PeerCredentials, PeerPidfd};
 
+use super::exe::{self, ExeId};
 use super::proc;
+use super::wire::Stream;
 use crate::policy::{Caller, Needs};
+use crate::time::Clock;
 
 /// The process that connected.
 pub struct Peer {
     /// The facts gathered so far.
     pub caller: Caller,
+    socket: Rc<Stream>,
+    accepted: Duration,
     handle: Handle,
+    gathered: Needs,
+    /// What it ran when its executable was asked for.
+    running: Option<ExeId>,
 }
 
 enum Handle {
     /// Not asked for yet.
     None,
     Pidfd(OwnedFd),
-    StartTime(u64),
+    StartTime(Duration),
 }
 
 impl Peer {
-    /// The process that connected `socket`: user, group and number.
+    /// The process that connected `socket`, just accepted: user, group and number.
     ///
     /// # Errors
     /// The kernel does not say.
-    pub fn of(socket: &impl AsFd) -> io::Result<Self> {
-        let credentials = getsockopt(socket, PeerCredentials)?;
-        let caller =
-            Caller { uid: credentials.uid(), gid: credentials.gid(), pid: credentials.pid(), ..Caller::default() };
-        Ok(Self { caller, handle: Handle::None })
+    pub(super) fn of(socket: Rc<Stream>) -> io::Result<Self> {
+        let credentials = getsockopt(&*socket.borrow(), PeerCredentials)?;
+        let (uid, gid, pid) = (credentials.uid(), credentials.gid(), credentials.pid());
+        Ok(Self {
+            caller: Caller { uid, gid, pid, ..Caller::default() },
+            socket,
+            accepted: Clock.since_boot(),
+            handle: Handle::None,
+            gathered: Needs::default(),
+            running: None,
+        })
     }
 
-    /// Gathers the facts that are needed and not there yet, through the socket they came by.
+    /// Gathers the facts that are needed and not there yet. One that can't be had stays absent. Returns whether all that
+    /// is known was asked for just now.
     ///
     /// # Errors
-    /// The process has ended, or `/proc` does not say.
-    pub async fn gather(&mut self, socket: &impl AsFd, needs: Needs) -> io::Result<()> {
-        if needs == Needs::default() {
-            return Ok(());
+    /// The process has ended or changed.
+    pub async fn gather(&mut self, needs: Needs) -> io::Result<bool> {
+        let known = self.gathered;
+        let all = Needs {
+            groups: needs.groups || known.groups,
+            exe: needs.exe || known.exe,
+            sha256: needs.sha256 || known.sha256,
+            unit: needs.unit || known.unit,
+        };
+        if all == known {
+            return Ok(all == Needs::default());
         }
+        self.hold()?;
         let pid = self.caller.pid;
-        if matches!(self.handle, Handle::None) {
-            self.handle = match getsockopt(socket, PeerPidfd) {
-                Ok(pidfd) => Handle::Pidfd(pidfd),
-                Err(nix::errno::Errno::ENOPROTOOPT) => Handle::StartTime(proc::start_time(pid)?),
-                Err(error) => return Err(error.into()),
-            };
+        if all.sha256 && !known.sha256 {
+            let hash = self.told("executable", exe::sha256(pid).await);
+            self.caller.sha256 = self.run_by(hash)?;
         }
-        fill(&mut self.caller, Needs { sha256: false, ..needs })?;
-        if needs.sha256 {
-            let hashed = tokio::task::spawn_blocking(move || proc::sha256(pid)).await;
-            self.caller.sha256 = Some(hashed.map_err(io::Error::other)??);
+        if all.exe && !known.exe {
+            let path = self.told("executable", exe::path(pid));
+            self.caller.exe = self.run_by(path)?.flatten();
         }
-        self.still_there()
+        if all.groups && !known.groups {
+            self.caller.groups = self.told("groups", proc::ids(pid)).map(|ids| ids.groups);
+        }
+        if all.unit && !known.unit {
+            (self.caller.unit, self.caller.invocation) = self.told("unit", proc::unit(pid)).unwrap_or_default();
+        }
+        self.still_there()?;
+        self.gathered = all;
+        Ok(known == Needs::default())
     }
 
     /// Whether the facts still hold: asked again once the answer is ready to leave.
     ///
     /// # Errors
-    /// The process has ended or now runs another executable.
+    /// The process has ended or changed.
     pub fn confirm(&self) -> io::Result<()> {
-        if let Some(exe) = &self.caller.exe
-            && proc::exe(self.caller.pid)?.as_ref() != Some(exe)
-        {
+        let pid = self.caller.pid;
+        if self.running.is_some() && Some(exe::id(pid)?) != self.running {
             return Err(gone());
+        }
+        if self.gathered.groups && proc::ids(pid).ok().map(|ids| ids.groups) != self.caller.groups {
+            return Err(gone());
+        }
+        if self.gathered.unit {
+            let (unit, invocation) = proc::unit(pid).unwrap_or_default();
+            if (&unit, &invocation) != (&self.caller.unit, &self.caller.invocation) {
+                return Err(gone());
+            }
         }
         self.still_there()
     }
 
-    fn still_there(&self) -> io::Result<()> {
-        match &self.handle {
-            Handle::None => Ok(()),
-            // A pidfd becomes readable when its process ends (pidfd_open(2)).
+    /// Whether the process lives: enough where its facts were asked for just now.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn still_there(&self) -> io::Result<()> {
+        let there = match &self.handle {
+            Handle::None => true,
+            // A pidfd becomes readable when its process ends, waited for or not (pidfd_open(2)).
             Handle::Pidfd(pidfd) => {
                 let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-                if poll(&mut fds, PollTimeout::ZERO)? == 0 { Ok(()) } else { Err(gone()) }
+                poll(&mut fds, PollTimeout::ZERO)? == 0
             }
-            Handle::StartTime(start) => {
-                if proc::start_time(self.caller.pid)? == *start {
-                    Ok(())
-                } else {
-                    Err(gone())
-                }
+            // A process that ended and was not waited for keeps its number, and runs nothing.
+            Handle::StartTime(started) => {
+                let pid = self.caller.pid;
+                exe::id(pid).is_ok() && proc::start_time(pid)? == *started
             }
+        };
+        if there { Ok(()) } else { Err(gone()) }
+    }
+
+    /// Takes the handle by which it is known later whether the number still means this process.
+    fn hold(&mut self) -> io::Result<()> {
+        if matches!(self.handle, Handle::None) {
+            self.handle = match getsockopt(&*self.socket.borrow(), PeerPidfd) {
+                Ok(pidfd) => Handle::Pidfd(pidfd),
+                Err(Errno::ENOPROTOOPT) => self.start_time()?,
+                Err(error) => return Err(error.into()),
+            };
         }
+        Ok(())
+    }
+
+    /// The handle for older kernels.
+    fn start_time(&self) -> io::Result<Handle> {
+        let started = proc::start_time(self.caller.pid)?;
+        if started <= self.accepted { Ok(Handle::StartTime(started)) } else { Err(gone()) }
+    }
+
+    /// A fact, if it can be had. Without it a grant that asks for it denies; others may still allow.
+    fn told<T>(&self, fact: &'static str, answer: io::Result<T>) -> Option<T> {
+        let told = |error: &io::Error| {
+            tracing::warn!(uid = self.caller.uid, pid = self.caller.pid, %error, "the {fact} of a caller can't be had");
+        };
+        answer.inspect_err(told).ok()
+    }
+
+    /// A fact about the file that the process runs: all of them must be about the same one.
+    fn run_by<T>(&mut self, fact: Option<(ExeId, T)>) -> io::Result<Option<T>> {
+        let Some((running, fact)) = fact else { return Ok(None) };
+        if *self.running.get_or_insert(running) == running { Ok(Some(fact)) } else { Err(gone()) }
+    }
+
+    /// As on a kernel without `SO_PEERPIDFD`.
+    #[cfg(test)]
+    pub(super) fn hold_by_start_time(&mut self) -> io::Result<()> {
+        self.handle = self.start_time()?;
+        Ok(())
     }
 }
 
@@ -106,25 +190,17 @@ pub fn of_process(pid: i32, needs: Needs) -> io::Result<Caller> {
     let start = proc::start_time(pid)?;
     let ids = proc::ids(pid)?;
     let mut caller = Caller { uid: ids.uid, gid: ids.gid, pid, ..Caller::default() };
-    fill(&mut caller, needs)?;
-    if proc::start_time(pid)? == start { Ok(caller) } else { Err(gone()) }
-}
-
-fn fill(caller: &mut Caller, needs: Needs) -> io::Result<()> {
-    let pid = caller.pid;
-    if needs.groups && caller.groups.is_none() {
-        caller.groups = Some(proc::ids(pid)?.groups);
-    }
-    if needs.exe && caller.exe.is_none() {
-        caller.exe = proc::exe(pid)?;
-    }
-    if needs.unit && caller.unit.is_none() {
-        (caller.unit, caller.invocation) = proc::unit(pid)?;
+    caller.groups = needs.groups.then_some(ids.groups);
+    if needs.exe {
+        caller.exe = exe::path(pid)?.1;
     }
     if needs.sha256 {
-        caller.sha256 = Some(proc::sha256(pid)?);
+        caller.sha256 = Some(exe::sha256_blocking(pid)?.1);
     }
-    Ok(())
+    if needs.unit {
+        (caller.unit, caller.invocation) = proc::unit(pid)?;
+    }
+    if proc::start_time(pid)? == start { Ok(caller) } else { Err(gone()) }
 }
 
 fn gone() -> io::Error {

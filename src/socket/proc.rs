@@ -1,20 +1,12 @@
 //! What `/proc` says of a process. By number, so whoever asks makes sure before and after that the number still means
 //! the same process.
 
-use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::Duration;
 
-use aws_lc_rs::digest::{Context, SHA256};
-
-/// Executables larger than this are not hashed.
-const HASH_BYTES_MAX: u64 = 1 << 30;
-
-/// Hashes remembered.
-const HASHES_MAX: usize = 1024;
+/// A clock tick of `/proc` (`USER_HZ`, 100 on every architecture that Rust knows), in milliseconds.
+const TICK_MS: u64 = 10;
 
 /// The largest file of `/proc` that is read.
 const PROC_BYTES_MAX: u64 = 64 << 10;
@@ -39,21 +31,13 @@ pub(super) fn ids(pid: i32) -> io::Result<Ids> {
     }
 }
 
-/// The executable's path. One that was deleted or replaced since it was started has no path that means it.
-pub(super) fn exe(pid: i32) -> io::Result<Option<PathBuf>> {
-    let path = fs::read_link(format!("/proc/{pid}/exe"))?;
-    let deleted = path.as_os_str().as_encoded_bytes().ends_with(b" (deleted)");
-    Ok(Some(path).filter(|_| !deleted))
-}
-
-/// When the process was started, in clock ticks since boot: with its number it tells it from every other (proc(5),
-/// field 22 of `stat`).
-pub(super) fn start_time(pid: i32) -> io::Result<u64> {
+/// When the process was started, since boot: with its number it tells it from every other (proc(5), field 22 of `stat`).
+pub(super) fn start_time(pid: i32) -> io::Result<Duration> {
     let stat = read(pid, "stat")?;
     // The second field is the command in parentheses, which may hold anything; the rest follows its last one.
     let after = stat.rsplit_once(')').map(|(_, after)| after).unwrap_or_default();
-    let field = after.split_ascii_whitespace().nth(19).and_then(|field| field.parse().ok());
-    field.ok_or_else(|| io::ErrorKind::InvalidData.into())
+    let ticks = after.split_ascii_whitespace().nth(19).and_then(|field| field.parse::<u64>().ok());
+    ticks.map(|ticks| Duration::from_millis(ticks * TICK_MS)).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// The systemd unit, and its invocation.
@@ -81,44 +65,6 @@ fn unit_of(cgroup: &str) -> Option<String> {
     let unit = part.strip_prefix('_').unwrap_or(part);
     let known = [".service", ".scope", ".socket", ".mount", ".swap"];
     known.iter().any(|suffix| unit.ends_with(suffix)).then(|| unit.to_owned())
-}
-
-/// SHA-256 of the executable, read through the process's own handle on it. Remembered by device, inode, size and times.
-pub(super) fn sha256(pid: i32) -> io::Result<[u8; 32]> {
-    type Key = (u64, u64, u64, i64, i64, i64, i64);
-    static KNOWN: LazyLock<Mutex<HashMap<Key, [u8; 32]>>> = LazyLock::new(Mutex::default);
-    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut file = File::open(format!("/proc/{pid}/exe"))?;
-    let key_of = |file: &File| -> io::Result<Key> {
-        let m = file.metadata()?;
-        Ok((m.dev(), m.ino(), m.size(), m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()))
-    };
-    let key = key_of(&file)?;
-    if let Some(hash) = known().get(&key) {
-        return Ok(*hash);
-    }
-    if key.2 > HASH_BYTES_MAX {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    let mut context = Context::new(&SHA256);
-    let mut buffer = vec![0; 128 << 10];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            n => context.update(&buffer[..n]),
-        }
-    }
-    if key_of(&file)? != key {
-        return Err(io::ErrorKind::Interrupted.into());
-    }
-    let mut hash = [0; 32];
-    hash.copy_from_slice(context.finish().as_ref());
-    let mut known = known();
-    if known.len() >= HASHES_MAX {
-        known.clear();
-    }
-    known.insert(key, hash);
-    Ok(hash)
 }
 
 fn read(pid: i32, what: &str) -> io::Result<String> {
@@ -157,13 +103,10 @@ mod tests {
     #[test]
     fn this_process_is_known_by_its_own_facts() {
         let pid = i32::try_from(std::process::id()).expect("small");
-        let own = std::env::current_exe().expect("known");
-        assert_eq!(exe(pid).expect("read"), Some(own.clone()));
         let ids = ids(pid).expect("read");
         assert_eq!(ids.uid, nix::unistd::geteuid().as_raw());
-        assert_eq!(start_time(pid).expect("read"), start_time(pid).expect("read"));
-        let bytes = fs::read(own).expect("read");
-        let expected = aws_lc_rs::digest::digest(&SHA256, &bytes);
-        assert_eq!(sha256(pid).expect("hashed").as_slice(), expected.as_ref());
+        let started = start_time(pid).expect("read");
+        let now = crate::time::Clock.since_boot();
+        assert!(started <= now && now - started < Duration::from_secs(3600), "{started:?} {now:?}");
     }
 }

@@ -1,15 +1,11 @@
 //! HTTP/1.1 on a Unix socket, with a limit on everything (I11).
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::convert::Infallible;
-use std::fs::{self, Permissions};
 use std::future::Future;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
-use std::path::{Path, PathBuf};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixListener as StdListener;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -20,11 +16,17 @@ use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
+use nix::sys::socket::{MsgFlags, send};
 use tokio::net::UnixListener;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, interval, sleep};
 use zeroize::Zeroizing;
 
 use super::peer::Peer;
+use super::places::Places;
+use super::stop::Stop;
+use super::wire::{Stream, Wire};
 
 /// Request line and headers together, in bytes. hyper takes no smaller buffer.
 const HEAD_BYTES_MAX: usize = 8 << 10;
@@ -33,122 +35,119 @@ const HEAD_BYTES_MAX: usize = 8 << 10;
 const HEADERS_MAX: usize = 32;
 
 /// How long accepting rests when the process is out of descriptors.
-const ACCEPT_REST: Duration = Duration::from_millis(50);
+pub(super) const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// How long requests that are being answered may take once the server is to end.
+pub(super) const DRAIN: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether they have ended.
+pub(super) const DRAIN_LOOK: Duration = Duration::from_millis(5);
+
+/// What a connection gets for which there is no place.
+const NO_PLACE: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 /// What a server takes.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerLimits {
-    /// Connections at once. More are closed as they come.
+    /// Connections at once; one user may hold three quarters of them. More get 503 and are closed.
     pub connections: usize,
-    /// How long a client may take to send a request's head, and a kept connection may be idle.
-    pub head_timeout: Duration,
+    /// How long a client may take to send a request's head, to be idle on a kept connection, or to take the next part
+    /// of an answer.
+    pub patience: Duration,
 }
 
 /// A response's body; wiped once it is written.
 pub type Body = Full<Bytes>;
 
-/// The other end of a connection, and the socket that knows it.
-pub struct End {
-    /// Who it is. One request of a connection is answered at a time.
-    pub peer: tokio::sync::Mutex<Peer>,
-    /// To ask more.
-    pub socket: OwnedFd,
-}
+/// The other end of a connection. One request of a connection is answered at a time.
+pub type End = Mutex<Peer>;
 
-/// No socket at a path.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// Another process listens there.
-    #[error("{} is in use: another keywheeld is running on this runtime directory; stop it first", path.display())]
-    InUse {
-        /// The socket.
-        path: PathBuf,
-    },
-    /// Something else is in the way.
-    #[error("{} is there and is no socket; move it away", path.display())]
-    NotASocket {
-        /// The path.
-        path: PathBuf,
-    },
-    /// The system refused.
-    #[error("{} can't be bound: {source}", path.display())]
-    System {
-        /// The socket.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-}
-
-/// Binds a socket at `path` with `mode`. A socket that nobody listens on is removed first; the mode is set before
-/// anyone but this user can connect, and read back.
-///
-/// # Errors
-/// [`BindError`].
-pub fn bind(path: &Path, mode: u32) -> Result<StdListener, BindError> {
-    let system = |source| BindError::System { path: path.to_owned(), source };
-    match fs::symlink_metadata(path) {
-        Ok(there) if !there.file_type().is_socket() => return Err(BindError::NotASocket { path: path.to_owned() }),
-        Ok(_) if StdStream::connect(path).is_ok() => return Err(BindError::InUse { path: path.to_owned() }),
-        Ok(_) => fs::remove_file(path).map_err(system)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(system(error)),
-    }
-    let listener = StdListener::bind(path).map_err(system)?;
-    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(system)?;
-    let got = fs::symlink_metadata(path).map_err(system)?.permissions().mode() & 0o777;
-    if got != mode {
-        let message = format!("its mode is {got:o} after it was set to {mode:o}");
-        return Err(system(io::Error::other(message)));
-    }
-    Ok(listener)
-}
-
-/// Serves until the task is dropped. Runs on the current thread, within a `LocalSet`.
+/// Serves until `stop` comes: then what was asked is answered, within bounds. Runs on the current thread, within a
+/// `LocalRuntime` or a `LocalSet`.
 ///
 /// # Errors
 /// The listener can't be used at all.
-pub async fn serve<F, Fut>(listener: StdListener, limits: ServerLimits, answer: F) -> io::Result<()>
+pub async fn serve<F, Fut>(listener: StdListener, limits: ServerLimits, stop: Stop, answer: F) -> io::Result<()>
 where
     F: Fn(Rc<End>, Request<Incoming>) -> Fut + Clone + 'static,
     Fut: Future<Output = Response<Body>> + 'static,
 {
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
-    let open = Rc::new(Open::default());
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_timeout)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .max_headers(HEADERS_MAX);
+    let places = Places::new(limits.connections);
+    let mut stopped = pin!(stop.clone().stopped());
+    let mut beat = interval(limits.patience / 4);
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let accepted = tokio::select! {
+            biased;
+            () = &mut stopped => break,
+            accepted = listener.accept() => accepted,
+            // tokio wakes itself for each timer that is due before all others. With this one among them, the timers of
+            // connections never are when they are set.
+            _ = beat.tick(), if !places.is_empty() => continue,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => Rc::new(Stream::new(stream)),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(ACCEPT_REST).await;
+                sleep(ACCEPT_REST).await;
                 continue;
             }
         };
-        let Ok(peer) = Peer::of(&stream) else { continue };
-        let Some(place) = Open::take(&open, peer.caller.uid, limits.connections) else { continue };
-        let answer = answer.clone();
-        let builder = builder.clone();
+        let Ok(peer) = Peer::of(stream.clone()) else { continue };
+        let Some(place) = places.take(peer.caller.uid) else {
+            tracing::debug!(uid = peer.caller.uid, "too many connections");
+            // A client that takes no answer is told by the end of the connection.
+            let _ = send(stream.borrow().as_raw_fd(), NO_PLACE, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+            continue;
+        };
+        let (answer, stop) = (answer.clone(), stop.clone());
         tokio::task::spawn_local(async move {
             let _place = place;
-            // hyper takes the stream; questions about its peer are put to a second handle on the same socket.
-            let Ok(socket) = stream.as_fd().try_clone_to_owned() else { return };
-            let end = Rc::new(End { peer: tokio::sync::Mutex::new(peer), socket });
-            let service = service_fn(move |request| {
-                let answered = answer(end.clone(), request);
-                async move { Ok::<_, Infallible>(answered.await) }
-            });
-            // A client that vanishes or breaks the protocol is its own trouble.
-            if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+            if let Err(error) = converse(stream, peer, limits.patience, stop, answer).await {
+                // A client that vanishes or breaks the protocol is its own trouble.
                 tracing::debug!(%error, "a connection ended early");
             }
         });
+    }
+    let limit = Instant::now() + DRAIN;
+    while !places.is_empty() && Instant::now() < limit {
+        sleep(DRAIN_LOOK).await;
+    }
+    Ok(())
+}
+
+async fn converse<F, Fut>(
+    stream: Rc<Stream>,
+    peer: Peer,
+    patience: Duration,
+    stop: Stop,
+    answer: F,
+) -> hyper::Result<()>
+where
+    F: Fn(Rc<End>, Request<Incoming>) -> Fut,
+    Fut: Future<Output = Response<Body>>,
+{
+    let end = Rc::new(Mutex::new(peer));
+    let service = service_fn(|request| {
+        let answered = answer(end.clone(), request);
+        async move { Ok::<_, Infallible>(answered.await) }
+    });
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(patience)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX);
+    let mut connection = pin!(builder.serve_connection(Wire::new(stream, patience), service));
+    tokio::select! {
+        biased;
+        served = connection.as_mut() => served,
+        () = stop.stopped() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
     }
 }
 
@@ -161,41 +160,140 @@ pub fn json(status: StatusCode, body: Zeroizing<Vec<u8>>) -> Response<Body> {
     response
 }
 
-/// Connections that are open, in all and by user, so that no user can take all places.
-#[derive(Default)]
-struct Open {
-    all: Cell<usize>,
-    by_uid: RefCell<HashMap<u32, usize>>,
-}
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::path::{Path, PathBuf};
+    use std::thread;
 
-impl Open {
-    /// Takes a place, unless there is none. A user may take three quarters of all.
-    fn take(open: &Rc<Self>, uid: u32, limit: usize) -> Option<Place> {
-        let mut by_uid = open.by_uid.borrow_mut();
-        let own = by_uid.entry(uid).or_default();
-        if open.all.get() >= limit || *own >= limit - limit / 4 {
-            return None;
-        }
-        *own += 1;
-        open.all.set(open.all.get() + 1);
-        Some(Place { open: open.clone(), uid })
+    use tempfile::TempDir;
+    use tokio::runtime::{Builder, LocalOptions};
+    use tokio::sync::watch;
+
+    use super::super::listen::bind;
+    use super::*;
+
+    /// Much more than a socket holds.
+    const LARGE: usize = 4 << 20;
+
+    struct Served {
+        dir: TempDir,
+        stop: watch::Sender<bool>,
+        thread: thread::JoinHandle<()>,
     }
-}
 
-struct Place {
-    open: Rc<Open>,
-    uid: u32,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.open.all.set(self.open.all.get() - 1);
-        let mut by_uid = self.open.by_uid.borrow_mut();
-        if let Some(own) = by_uid.get_mut(&self.uid) {
-            *own -= 1;
-            if *own == 0 {
-                by_uid.remove(&self.uid);
-            }
+    impl Served {
+        /// Serves `/large` with a large body, `/slow` after a second, and anything else with its path.
+        fn new(connections: usize, patience: Duration) -> Self {
+            let dir = tempfile::tempdir().expect("scratch");
+            let listener = bind(&dir.path().join("socket"), 0o600).expect("bound");
+            let (stop, word) = watch::channel(false);
+            let thread = thread::spawn(move || {
+                let mut builder = Builder::new_current_thread();
+                let runtime = builder.enable_all().build_local(LocalOptions::default()).expect("a runtime");
+                let limits = ServerLimits { connections, patience };
+                let served = serve(listener, limits, Stop::new(word), |_, request: Request<Incoming>| async move {
+                    let body = match request.uri().path() {
+                        "/large" => vec![b'x'; LARGE],
+                        "/slow" => {
+                            sleep(Duration::from_secs(1)).await;
+                            b"slow".to_vec()
+                        }
+                        path => path.as_bytes().to_vec(),
+                    };
+                    json(StatusCode::OK, Zeroizing::new(body))
+                });
+                runtime.block_on(served).expect("served");
+            });
+            Self { dir, stop, thread }
         }
+
+        fn socket(&self) -> PathBuf {
+            self.dir.path().join("socket")
+        }
+
+        fn end(self) -> Duration {
+            let began = std::time::Instant::now();
+            self.stop.send_replace(true);
+            self.thread.join().expect("ended");
+            began.elapsed()
+        }
+    }
+
+    fn ask(socket: &Path, path: &str) -> UnixStream {
+        let mut stream = UnixStream::connect(socket).expect("a connection");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: k\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("sent");
+        stream
+    }
+
+    fn answer(mut stream: UnixStream) -> String {
+        let mut text = Vec::new();
+        // What comes after the answer is of no interest: the end, or that the server did not read all.
+        let _ = stream.read_to_end(&mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    #[test]
+    fn i9_an_answer_that_nobody_takes_does_not_wait_in_memory() {
+        let served = Served::new(1, Duration::from_millis(300));
+        let slow = ask(&served.socket(), "/large");
+        thread::sleep(Duration::from_millis(1000));
+        // Its place is free again, though it never went away.
+        assert!(answer(ask(&served.socket(), "/next")).ends_with("/next"));
+        let got = answer(slow);
+        assert!(got.len() < LARGE, "{}", got.len());
+        served.end();
+    }
+
+    #[test]
+    fn a_slow_reader_that_goes_on_reading_gets_all() {
+        let served = Served::new(1, Duration::from_millis(500));
+        let mut stream = ask(&served.socket(), "/large");
+        let mut piece = vec![0; 256 << 10];
+        let mut got = 0;
+        loop {
+            match stream.read(&mut piece).expect("read") {
+                0 => break,
+                n => got += n,
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        assert!(got > LARGE, "{got}");
+        served.end();
+    }
+
+    #[test]
+    fn i11_there_is_an_answer_for_those_who_find_no_place() {
+        let served = Served::new(2, Duration::from_secs(20));
+        // Two held places are all there are; a request shows that they are taken.
+        let mut held: Vec<UnixStream> = Vec::new();
+        for _ in 0..2 {
+            let mut stream = UnixStream::connect(served.socket()).expect("a connection");
+            stream.write_all(b"GET /held HTTP/1.1\r\nhost: k\r\n\r\n").expect("sent");
+            let mut start = [0; 12];
+            stream.read_exact(&mut start).expect("an answer");
+            assert_eq!(&start, b"HTTP/1.1 200");
+            held.push(stream);
+        }
+        assert!(answer(ask(&served.socket(), "/")).starts_with("HTTP/1.1 503 "));
+        held.clear();
+        thread::sleep(Duration::from_millis(200));
+        assert!(answer(ask(&served.socket(), "/again")).ends_with("/again"));
+        served.end();
+    }
+
+    #[test]
+    fn what_was_asked_before_the_end_is_answered() {
+        let served = Served::new(8, Duration::from_secs(20));
+        let slow = ask(&served.socket(), "/slow");
+        let idle = UnixStream::connect(served.socket()).expect("a connection");
+        thread::sleep(Duration::from_millis(300));
+        let took = served.end();
+        assert!(answer(slow).ends_with("slow"));
+        assert!(took < DRAIN, "{took:?}");
+        assert_eq!(answer(idle), "");
     }
 }
