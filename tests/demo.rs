@@ -6,7 +6,7 @@ use std::fs;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -30,7 +30,8 @@ impl Demo {
         let scratch = Scratch::new();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/demo").join(script);
         let built = rotator_binary().with_file_name("");
-        let line = format!("'{}' '{}' {arguments}", script.display(), built.display());
+        // In place of the shell, which would end by the Ctrl-C itself; and Ctrl-C works even if this program ignores it.
+        let line = format!("exec env --default-signal=INT '{}' '{}' {arguments}", script.display(), built.display());
         // util-linux's script(1) gives it a terminal, as people have.
         let mut command = Command::new("script");
         command.args(["--quiet", "--return", "--flush", "--command", &line, "/dev/null"]).env("TMPDIR", scratch.path());
@@ -69,15 +70,15 @@ impl Demo {
         self.child.stdin.as_mut().expect("a pipe").write_all(b"\x03").expect("typed");
     }
 
-    /// Waits until it ends; gives whether it did so well, and all that it said.
-    fn end(mut self) -> (bool, String) {
+    /// Waits until it ends; gives how it did so, and all that it said.
+    fn end(mut self) -> (ExitStatus, String) {
         while let Ok(chunk) = self.chunks.recv_timeout(SILENCE) {
             self.seen.push_str(&String::from_utf8_lossy(&chunk));
         }
         let status = self.child.wait().expect("its status");
         let left: Vec<_> = fs::read_dir(self.scratch.path()).expect("the folder").flatten().map(|e| e.path()).collect();
         assert!(left.is_empty(), "{left:?} is left behind:\n{}", self.seen);
-        (status.success(), std::mem::take(&mut self.seen))
+        (status, std::mem::take(&mut self.seen))
     }
 }
 
@@ -103,8 +104,8 @@ fn make_run_shows_a_rotation_of_an_nginx_password_and_ends_by_ctrl_c() {
 #[test]
 fn make_demo_logs_in_through_rotations_without_one_failure() {
     let demo = Demo::start("postgres.sh", "2");
-    let (well, said) = demo.end();
-    assert!(well && said.contains("logins through 2 rotations, 0 failed"), "{said}");
+    let (status, said) = demo.end();
+    assert!(status.success() && said.contains("logins through 2 rotations, 0 failed"), "{status}\n{said}");
 }
 
 #[test]
@@ -112,6 +113,6 @@ fn make_demo_still_counts_when_it_is_interrupted() {
     let mut demo = Demo::start("postgres.sh", "");
     demo.wait_for(&["version 1", "app_a"]);
     demo.interrupt();
-    let (well, said) = demo.end();
-    assert!(well && said.contains("logins through 1 rotations, 0 failed"), "{said}");
+    let (status, said) = demo.end();
+    assert!(status.success() && said.contains("logins through 1 rotations, 0 failed"), "{status}\n{said}");
 }
