@@ -24,7 +24,7 @@ use keywheel::socket::handout::{Handout, Sources};
 use keywheel::socket::server::{ServerLimits, serve};
 use keywheel::store::{self, Change, Options, Record};
 use keywheel::time::Clock;
-use keywheel_protocol::{Access, Description, Fields, Origin, Overlap, Secret, Setting, SettingKind, Strategy};
+use keywheel_protocol::{Access, Description, Fields, Origin, Overlap, Secret, Setting, SettingKind, Step, Strategy};
 
 const CLIENTS: usize = 8;
 const ROUNDS: usize = 7;
@@ -193,7 +193,7 @@ fn config(dir: &Path) -> keywheel::config::Config {
             origin: Origin::Ours,
             overlap: Overlap::Replaces,
             strategies: vec![Strategy::Replace],
-            steps: Vec::new(),
+            steps: vec![Step::Apply, Step::Verify],
             target: vec![Setting {
                 name: "port".into(),
                 kind: SettingKind::Port,

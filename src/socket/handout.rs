@@ -16,16 +16,17 @@ use tokio::sync::{SetOnce, watch};
 use tokio::time::{Instant, sleep_until};
 use zeroize::Zeroizing;
 
-use super::answer::{Handed, Refusal, problem};
+use super::answer::{self, Refusal, problem};
 use super::peer::Peer;
 use super::refusals::{Listing, Refusals};
 use super::server::{Body, End, json};
 use super::stop::Stop;
+use super::views::{Current, Views};
 use crate::audit::{AuditLog, Entry};
 use crate::config::Config;
 use crate::ids::{CredentialName, Version};
 use crate::policy::{Caller, Decision};
-use crate::store::{Reader, Record};
+use crate::store::Reader;
 use crate::time::Clock;
 
 /// How long `?wait=` waits unless `timeout=` says otherwise.
@@ -54,6 +55,7 @@ pub struct Handout {
 /// The hand-out of an open store.
 pub(super) struct Service {
     sources: Sources,
+    views: Views,
     refusals: Refusals,
     stop: Stop,
 }
@@ -68,7 +70,12 @@ impl Handout {
     /// The store is open: from now on secrets are handed out.
     pub fn unseal(&self, sources: Sources) {
         // Once per life of the process.
-        let _ = self.service.set(Service { sources, refusals: Refusals::default(), stop: self.stop() });
+        let _ = self.service.set(Service {
+            sources,
+            views: Views::default(),
+            refusals: Refusals::default(),
+            stop: self.stop(),
+        });
     }
 
     /// The daemon ends: whoever waits is told so, and the servers come to their end.
@@ -116,7 +123,7 @@ impl Handout {
         };
         let mut peer = end.lock().await;
         match service.fetch(&mut peer, &unescaped(name), wish).await {
-            Ok(handed) => handed.into_response(),
+            Ok((version, body)) => answer::version(version, body),
             Err(refusal) => refusal.into_response(),
         }
     }
@@ -155,7 +162,7 @@ impl Wish {
 }
 
 impl Service {
-    async fn fetch(&self, peer: &mut Peer, name: &str, wish: Wish) -> Result<Handed, Refusal> {
+    async fn fetch(&self, peer: &mut Peer, name: &str, wish: Wish) -> Result<(Version, Zeroizing<Box<[u8]>>), Refusal> {
         let Ok(parsed) = name.parse::<CredentialName>() else {
             return Err(self.refuse(&peer.caller, name, Refusal::NotYours).await);
         };
@@ -163,7 +170,7 @@ impl Service {
         let Some(mut granted) = granted(&config, peer, &parsed).await else {
             return Err(self.refuse(&peer.caller, name, Refusal::NotYours).await);
         };
-        let (handed, waited) = match self.read(&parsed, wish).await {
+        let (current, waited) = match self.read(&parsed, wish).await {
             Ok(read) => read,
             Err(refusal) => return Err(self.refuse(&peer.caller, name, refusal).await),
         };
@@ -179,28 +186,36 @@ impl Service {
         if confirmed.is_err() {
             return Err(self.refuse(&peer.caller, name, Refusal::NotYours).await);
         }
-        self.record(&peer.caller, &handed, &granted.grant).await?;
-        Ok(handed)
+        let Some(body) = current.answer(&self.sources.reader) else {
+            tracing::error!(name, "its secret in the store is damaged");
+            return Err(self.refuse(&peer.caller, name, Refusal::Broken).await);
+        };
+        self.record(&peer.caller, &parsed, current.version, &granted.grant).await?;
+        Ok((current.version, body))
     }
 
     pub(super) fn config(&self) -> Arc<Config> {
         self.sources.config.borrow().clone()
     }
 
-    /// Reads the version to hand out, waiting for the end of a switch.
-    pub(super) async fn read_settled(&self, name: &CredentialName) -> Result<Handed, Refusal> {
-        self.read(name, Wish::default()).await.map(|(handed, _)| handed)
+    pub(super) fn reader(&self) -> &Reader {
+        &self.sources.reader
+    }
+
+    /// The version to hand out, waiting for the end of a switch.
+    pub(super) async fn read_settled(&self, name: &CredentialName) -> Result<Arc<Current>, Refusal> {
+        self.read(name, Wish::default()).await.map(|(current, _)| current)
     }
 
     /// The version that fits the wish, and whether it had to be waited for.
-    async fn read(&self, name: &CredentialName, wish: Wish) -> Result<(Handed, bool), Refusal> {
+    async fn read(&self, name: &CredentialName, wish: Wish) -> Result<(Arc<Current>, bool), Refusal> {
         let mut promotions = self.sources.promotions.clone();
         let mut limits = [None; 2];
         loop {
             // Before the store is asked, so that nothing that happens from now on is missed.
             promotions.mark_unchanged();
             let otherwise = match self.look(name, wish)? {
-                Found::Ready(handed) => return Ok((handed, limits != [None; 2])),
+                Found::Ready(current) => return Ok((current, limits != [None; 2])),
                 Found::NotYet(found) => found,
             };
             // A switch that begins while a newer version is waited for has its own limit.
@@ -218,16 +233,16 @@ impl Service {
     }
 
     fn look(&self, name: &CredentialName, wish: Wish) -> Result<Found, Refusal> {
-        let record = self.sources.reader.record(name).map_err(|error| broken(name, &error))?;
-        let record = record.ok_or(Refusal::NoVersion)?;
-        let current = record.phase.current().ok_or(Refusal::NoVersion)?;
-        if wish.newer_than.is_some_and(|(known, _)| current <= known) {
-            return Ok(Found::NotYet(Refusal::Unchanged(current)));
+        let view = self.views.get(&self.sources.reader, name).map_err(|error| broken(name, &error))?;
+        let view = view.ok_or(Refusal::NoVersion)?;
+        let current = view.standing?;
+        if wish.newer_than.is_some_and(|(known, _)| current.version <= known) {
+            return Ok(Found::NotYet(Refusal::Unchanged(current.version)));
         }
-        if record.phase.is_switching() && self.replaces(name) {
+        if view.switching && self.replaces(name) {
             return Ok(Found::NotYet(Refusal::Switching));
         }
-        self.open(record, current).map(Found::Ready)
+        Ok(Found::Ready(current))
     }
 
     /// Whether the old version may be dead while the new one is not proved.
@@ -235,20 +250,15 @@ impl Service {
         self.sources.config.borrow().credentials.get(name).is_some_and(|credential| !credential.rules.overlaps)
     }
 
-    fn open(&self, record: Record, version: Version) -> Result<Handed, Refusal> {
-        let name = record.name.clone();
-        let fields = self.sources.reader.secret(&name, version).map_err(|error| broken(&name, &error))?;
-        let Some(fields) = fields else {
-            tracing::error!(%name, %version, "the store has no secret of its current version");
-            return Err(Refusal::Broken);
-        };
-        let issued = record.version(version).and_then(|info| info.proved);
-        Ok(Handed { name, version, fields, issued, next_due: record.next_due })
-    }
-
     /// Writes the record of an answer; without it there is no answer (I7).
-    pub(super) async fn record(&self, caller: &Caller, handed: &Handed, grant: &str) -> Result<(), Refusal> {
-        let entry = Entry::new("fetch").credential(&handed.name).version(handed.version).grant(grant).caller(caller);
+    pub(super) async fn record(
+        &self,
+        caller: &Caller,
+        name: &CredentialName,
+        version: Version,
+        grant: &str,
+    ) -> Result<(), Refusal> {
+        let entry = Entry::new("fetch").credential(name).version(version).grant(grant).caller(caller);
         self.sources.audit.append_shared(&entry).await.map_err(|error| {
             tracing::error!(%error, "nothing is handed out that can't be recorded");
             Refusal::Broken
@@ -280,7 +290,7 @@ impl Service {
 
 /// What the store has for a wish.
 enum Found {
-    Ready(Handed),
+    Ready(Arc<Current>),
     /// Nothing yet; this is the answer if it stays so.
     NotYet(Refusal),
 }
@@ -310,7 +320,7 @@ async fn granted(config: &Config, peer: &mut Peer, name: &CredentialName) -> Opt
     }
 }
 
-fn broken(name: &CredentialName, error: &crate::store::StoreError) -> Refusal {
+pub(super) fn broken(name: &CredentialName, error: &crate::store::StoreError) -> Refusal {
     tracing::error!(%name, %error, "could not be read");
     Refusal::Broken
 }

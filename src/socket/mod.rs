@@ -13,6 +13,7 @@ mod stop;
 pub mod systemd;
 #[cfg(test)]
 mod tests;
+mod views;
 mod wire;
 
 pub use stop::Stop;

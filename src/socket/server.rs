@@ -21,7 +21,7 @@ use nix::sys::socket::{MsgFlags, send};
 use tokio::net::UnixListener;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, interval, sleep};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::peer::Peer;
 use super::places::Places;
@@ -152,7 +152,7 @@ where
 }
 
 /// A JSON response, not to be kept by anyone; its bytes are wiped once they are written.
-pub fn json(status: StatusCode, body: Zeroizing<Vec<u8>>) -> Response<Body> {
+pub fn json<B: AsRef<[u8]> + Zeroize + Send + 'static>(status: StatusCode, body: Zeroizing<B>) -> Response<Body> {
     let mut response = Response::new(Full::new(Bytes::from_owner(body)));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -5,7 +5,7 @@
 //! user is root.
 //!
 //! An id can't hold a slash, so `--` stands for it: `app--db` is the credential `app/db`, and `app--db.username` its
-//! field `username` (without a suffix it is `password`).
+//! field `username` (without a suffix it is `password`); `app--db.json` is all of its fields, of one version.
 //!
 //! The protocol has no word for no: what is read until the end of the connection is the credential, nothing included
 //! (systemd issue 27373). So a refusal is an answer that is larger than systemd takes: `load_credential()` in
@@ -23,7 +23,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keywheel_protocol::Secret;
+use keywheel_protocol::{Fields, Secret, encode_fields};
 use nix::sys::socket::{UnixAddr, getpeername};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixListener;
@@ -31,12 +31,12 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use super::answer::Refusal;
-use super::handout::{Handout, Service};
+use super::handout::{Handout, Service, broken};
 use super::peer::Peer;
 use super::server::{ACCEPT_REST, DRAIN, DRAIN_LOOK};
 use super::wire::Stream;
 use crate::config::Config;
-use crate::ids::CredentialName;
+use crate::ids::{CredentialName, Version};
 use crate::policy::{Caller, Decision};
 
 /// Connections at once. More wait to be accepted.
@@ -50,6 +50,9 @@ const REFUSAL_BYTES: usize = 2 << 20;
 
 /// The field that is delivered when the id names none.
 const FIELD: &str = "password";
+
+/// The suffix for all fields at once: two that are asked for one by one may be of two versions.
+const WHOLE: &str = "json";
 
 /// Serves until the daemon ends. Runs on the current thread, within a `LocalRuntime` or `LocalSet`.
 ///
@@ -148,18 +151,28 @@ impl Service {
         if self.granted_to_unit(&name, caller).is_none() {
             return Err(self.refuse(caller, id, Refusal::NotYours).await.words());
         }
-        let handed = match self.read_settled(&name).await {
-            Ok(handed) => handed,
+        let current = match self.read_settled(&name).await {
+            Ok(current) => current,
             Err(refusal) => return Err(self.refuse(caller, id, refusal).await.words()),
         };
         // While it waited, the grant may have been taken away. An empty value would be an empty credential.
         let grant = self.granted_to_unit(&name, caller);
-        let value = handed.fields.get(&field).filter(|value| !value.expose().is_empty());
+        let value = self.field(&name, current.version, &field).filter(|value| !value.expose().is_empty());
         let (Some(grant), Some(value)) = (grant, value) else {
             return Err(self.refuse(caller, id, Refusal::NotYours).await.words());
         };
-        self.record(caller, &handed, &grant).await.map_err(Refusal::words)?;
-        Ok(value.duplicate())
+        self.record(caller, &name, current.version, &grant).await.map_err(Refusal::words)?;
+        Ok(value)
+    }
+
+    /// A field of a version, or all of them as one JSON object under [`WHOLE`].
+    fn field(&self, name: &CredentialName, version: Version, field: &str) -> Option<Secret> {
+        let fields = self.reader().secret(name, version).map_err(|error| broken(name, &error)).ok()??;
+        match fields.get(field) {
+            Some(value) => Some(value.duplicate()),
+            None if field == WHOLE => json(&fields),
+            None => None,
+        }
     }
 
     /// Only what the manager can vouch for counts: a grant that asks for a user or an executable is none.
@@ -169,6 +182,11 @@ impl Service {
             Decision::Denied => None,
         }
     }
+}
+
+fn json(fields: &Fields) -> Option<Secret> {
+    let line = encode_fields(fields).ok()?;
+    std::str::from_utf8(&line).ok().map(|text| Secret::new(text.to_owned()))
 }
 
 /// The credential and field that an id means.

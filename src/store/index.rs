@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use sled::IVec;
@@ -29,6 +30,7 @@ pub(super) struct Index {
     trees: [sled::Tree; Tree::ALL.len()],
     /// Held for writing while a commit is applied; true once one was applied in part.
     torn: RwLock<bool>,
+    commits: AtomicU64,
 }
 
 /// What an index does not open for.
@@ -110,7 +112,7 @@ impl Index {
         };
         let (db, trees) = without_panic(open).map_err(|error| unopened(error, &path))?;
         let trees = trees.try_into().map_err(|_| Unopened::Damaged("a tree is missing".to_owned()))?;
-        Ok(Self { dir: dir.to_owned(), keys: Arc::clone(keys), db, trees, torn: RwLock::new(false) })
+        Ok(Self { dir: dir.to_owned(), keys: Arc::clone(keys), db, trees, torn: RwLock::new(false), commits: AtomicU64::new(0) })
     }
 
     /// How far it is; `None` if it is empty.
@@ -144,7 +146,13 @@ impl Index {
             self.trees[Tree::Head.place()].insert(HEAD, sealed)
         });
         *torn = applied.is_err();
+        self.commits.fetch_add(1, Ordering::Release);
         applied.map(drop).map_err(|error| self.failed("take a commit", &error))
+    }
+
+    /// How many commits were applied since it was opened.
+    pub(super) fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Acquire)
     }
 
     /// Asks sled, between two commits.

@@ -46,7 +46,7 @@ pub use error::{Evidence, StoreError};
 pub use keyring::PASSPHRASE_CHARS_MIN;
 pub use master::{MasterKey, create_key_file, key_from_credential, key_from_file, read_secret_file};
 pub use open::{open, open_with_passphrase};
-pub use reader::Reader;
+pub use reader::{Reader, Sealed};
 pub use record::{Outcome, Record, Source, Trouble, TroubleKind, VersionInfo};
 pub use writer::{NOTE_BYTES_MAX, RECORD_BYTES_MAX, Writer};
 

@@ -10,7 +10,7 @@ use super::index::Index;
 use super::lock::Lock;
 use super::ops::Tree;
 use super::record::Record;
-use super::seal::{Keys, NameHash};
+use super::seal::{Keys, NameHash, SEAL_BYTES};
 use crate::ids::{CredentialName, Version};
 use crate::rotation::Phase;
 use crate::time::Timestamp;
@@ -19,6 +19,19 @@ use crate::time::Timestamp;
 #[derive(Clone)]
 pub struct Reader {
     store: Arc<Shared>,
+}
+
+/// A secret as it is stored. Only the store it comes from can open it.
+pub struct Sealed {
+    key: [u8; 20],
+    bytes: sled::IVec,
+}
+
+impl Sealed {
+    /// Bytes of the secret when it is open.
+    pub fn plain_len(&self) -> usize {
+        self.bytes.len().saturating_sub(SEAL_BYTES)
+    }
 }
 
 /// What the writer and the readers of an open store have in common. The lock goes last.
@@ -56,6 +69,31 @@ impl Reader {
         let Some(sealed) = self.store.index.get(Tree::Secret, &key)? else { return Ok(None) };
         let fields = self.store.keys.open(Tree::Secret, &key, &sealed).and_then(|plain| decode_fields(&plain).ok());
         fields.map(Some).ok_or_else(|| self.store.index.damaged(Tree::Secret, Some(name.clone())))
+    }
+
+    /// Moves on with each commit: while it is the same, so is everything that is read.
+    pub fn commits(&self) -> u64 {
+        self.store.index.commits()
+    }
+
+    /// One version's secret as it is stored, for [`Reader::open_into`].
+    ///
+    /// # Errors
+    /// [`StoreError::Index`].
+    pub fn sealed(&self, name: &CredentialName, version: Version) -> Result<Option<Sealed>, StoreError> {
+        let key = secret_key(&self.store.keys.hash_name(name), version);
+        Ok(self.store.index.get(Tree::Secret, &key)?.map(|bytes| Sealed { key, bytes }))
+    }
+
+    /// Opens a secret into `plain`, of [`Sealed::plain_len`] bytes: its fields as one line of JSON, an object of strings.
+    /// After `false`, when it is damaged, nothing of `plain` may be used.
+    pub fn open_into(&self, sealed: &Sealed, plain: &mut [u8]) -> bool {
+        let opened = self.store.keys.open_into(Tree::Secret, &sealed.key, &sealed.bytes, plain);
+        if !opened {
+            // What is said of it goes to the log, and the index is made again at the next start.
+            let _ = self.store.index.damaged(Tree::Secret, None);
+        }
+        opened
     }
 
     /// The records whose `wake_at` is at or before `until`, earliest first, at most `limit`.

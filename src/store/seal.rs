@@ -95,11 +95,19 @@ impl Keys {
 
     /// Opens what was sealed for this very place; `None` if it was not, or is damaged.
     pub(super) fn open(&self, tree: Tree, key: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-        let length = sealed.len().checked_sub(SEAL_BYTES)?;
+        let mut plain = Zeroizing::new(vec![0; sealed.len().checked_sub(SEAL_BYTES)?]);
+        self.open_into(tree, key, sealed, &mut plain).then_some(plain)
+    }
+
+    /// The same into a buffer of the right length. After `false` nothing of it may be used.
+    pub(super) fn open_into(&self, tree: Tree, key: &[u8], sealed: &[u8], plain: &mut [u8]) -> bool {
+        if sealed.len() != plain.len() + SEAL_BYTES {
+            return false;
+        }
         let (nonce, rest) = sealed.split_at(NONCE_LEN);
-        let (text, tag) = rest.split_at(length);
-        let mut plain = Zeroizing::new(text.to_vec());
-        open_in_place(self.cipher(tree), &place(tree, key), nonce, &mut plain, tag).then_some(plain)
+        let (text, tag) = rest.split_at(plain.len());
+        plain.copy_from_slice(text);
+        open_in_place(self.cipher(tree), &place(tree, key), nonce, plain, tag)
     }
 
     /// Seals a part of the journal in place and fills in its nonce and tag.
