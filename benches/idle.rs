@@ -36,7 +36,14 @@ fn main() {
     }
     std::fs::write(dir.join("keywheel.toml"), text).unwrap();
     let mut child =
-        Command::new(daemon).arg("--config").arg(dir.join("keywheel.toml")).stderr(Stdio::null()).spawn().unwrap();
+        // As systemd/keywheeld.service has it.
+        Command::new(daemon)
+            .envs([("MALLOC_ARENA_MAX", "1"), ("MALLOC_MMAP_THRESHOLD_", "131072")])
+            .arg("--config")
+            .arg(dir.join("keywheel.toml"))
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
     while UnixStream::connect(dir.join("run/keywheel.sock")).is_err() {
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -20,8 +20,8 @@ keywheel-rotator: the rotators of keywheel, one process per step
 
   keywheel-rotator run [--read PATH].. [--replace PATH].. [--connect PORT].. (KIND | --exec PATH)
       enter the cage, then answer requests on standard input, one line each
-  keywheel-rotator list [--json]
-      the kinds that are built in
+  keywheel-rotator list [FOLDER] [--json]
+      the kinds that are built in, and the executables in FOLDER (/usr/lib/keywheel/rotators)
   keywheel-rotator describe (KIND | PATH)
       what a kind, or an executable, says of itself
   keywheel-rotator test (KIND | PATH) [--target KEY=VALUE].. [--credential KEY=VALUE].. [--secrets FILE] [--restore] [--json]
@@ -32,6 +32,9 @@ keywheel-rotator: the rotators of keywheel, one process per step
 
 The protocol is described in PROTOCOL.md.
 ";
+
+/// Where the daemon looks for executables unless it is told otherwise (`rotators_dir`).
+const DROP_INS: &str = "/usr/lib/keywheel/rotators";
 
 /// Exit statuses as in sysexits.h.
 const USAGE_ERROR: u8 = 64;
@@ -86,7 +89,7 @@ fn dispatch(mut arguments: impl Iterator<Item = OsString>) -> Result<ExitCode, C
     let command = arguments.next().unwrap_or_default();
     match command.to_str() {
         Some("run") => run(Arguments::parse(arguments)?),
-        Some("list") => list(Arguments::parse(arguments)?.json),
+        Some("list") => list(&Arguments::parse(arguments)?),
         Some("describe") => describe(&Arguments::parse(arguments)?),
         Some("test") => test(Arguments::parse(arguments)?),
         Some("cage") => walls(),
@@ -170,15 +173,33 @@ fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
     }
 }
 
-fn list(json: bool) -> Result<ExitCode, CliError> {
-    if json {
-        let all: Vec<_> = KINDS.iter().map(|kind| (kind.describe)()).collect();
+fn list(arguments: &Arguments) -> Result<ExitCode, CliError> {
+    let mut all: Vec<_> = KINDS.iter().map(|kind| (kind.describe)()).collect();
+    let worker = std::env::current_exe()?;
+    for path in drop_ins(arguments.what.as_deref().map(Path::new))? {
+        match contract::description(&worker, &contract::Candidate::Program(path.clone())) {
+            Ok(description) => all.push(description),
+            Err(error) => writeln!(io::stderr(), "{} can't be used: {error}", path.display())?,
+        }
+    }
+    if arguments.json {
         return write_json(&all);
     }
-    for kind in KINDS {
-        write(&format!("{:<12} {}\n", kind.name, (kind.describe)().summary))?;
+    for description in all {
+        write(&format!("{:<12} {}\n", description.kind, description.summary))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What lies in the folder, in the order of the names. Only a folder that was asked for must be there.
+fn drop_ins(folder: Option<&Path>) -> Result<Vec<PathBuf>, CliError> {
+    let entries = match std::fs::read_dir(folder.unwrap_or(Path::new(DROP_INS))) {
+        Err(error) if folder.is_none() && error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    paths.sort();
+    Ok(paths)
 }
 
 fn describe(arguments: &Arguments) -> Result<ExitCode, CliError> {

@@ -32,6 +32,19 @@ fn exam(candidate: &str, options: &[&str], secrets: Option<Value>) -> (i32, Valu
     (output.status.code().expect("a status"), report)
 }
 
+#[test]
+fn the_list_shows_the_executables_of_a_folder_and_what_cannot_be_used() {
+    let folder = tempfile::tempdir().expect("scratch");
+    fs::copy(EXAMPLE, folder.path().join("sha256file")).expect("copied");
+    fs::write(folder.path().join("notes.txt"), "not a program").expect("written");
+    let output = Command::new(ROTATOR).arg("list").arg(folder.path()).output().expect("it runs");
+    let (shown, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    for kind in ["htpasswd ", "postgres ", "sha256file "] {
+        assert!(shown.lines().any(|line| line.starts_with(kind)), "{kind}: {shown}");
+    }
+    assert!(output.status.success() && said.contains("notes.txt can't be used"), "{said}");
+}
+
 /// The names of the checks with this outcome.
 fn with_outcome<'a>(report: &'a Value, outcome: &str) -> Vec<&'a str> {
     let checks = report["checks"].as_array().expect("checks").iter();

@@ -69,6 +69,16 @@ fn apply_done_twice_by_the_account_itself_is_harmless() {
 }
 
 #[test]
+fn a_role_that_becomes_another_at_login_changes_its_own_password() {
+    let server = Postgres::start(PgOptions::default());
+    server.create_login("app", "old");
+    server.admin("CREATE ROLE owner NOLOGIN; GRANT owner TO app; ALTER ROLE app SET role = owner;");
+    let place = by_tcp(&server);
+    yes(place.apply("app", "new", (By::Account, "app", "old")));
+    yes(place.verify("app", "new"));
+}
+
+#[test]
 fn each_no_says_why_and_changes_nothing() {
     let server = Postgres::start(PgOptions::default());
     for user in ["app", "weak", "locked", "expired"] {

@@ -1,8 +1,8 @@
 //! The file under the log: opened so that nobody else can write it, and read from its end.
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use nix::fcntl::OFlag;
@@ -32,14 +32,21 @@ impl Id {
     }
 }
 
-/// Opens or makes the log (mode 0640, less what the umask takes). Symbolic links are not followed. A regular file must
+/// Opens or makes the log (mode 0640 whatever the umask: its group may read it). Symbolic links are not followed. A regular file must
 /// be this user's or root's, with no right to write for others, in a folder of which the same is true.
 pub(super) fn open(path: &Path) -> Result<(File, Metadata), AuditError> {
     let failed = AuditError::of(path, "opened");
     let mut options = OpenOptions::new();
-    options.read(true).append(true).create(true).mode(0o640);
+    options.read(true).append(true).mode(0o640);
     options.custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NOCTTY).bits());
-    let file = options.open(path).map_err(&failed)?;
+    let file = match options.clone().create_new(true).open(path) {
+        Ok(made) => {
+            made.set_permissions(Permissions::from_mode(0o640)).map_err(&failed)?;
+            made
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => options.open(path).map_err(&failed)?,
+        Err(error) => return Err(failed(error)),
+    };
     let found = file.metadata().map_err(&failed)?;
     if found.is_file() {
         check(path, &found, 0o022)?;

@@ -229,7 +229,7 @@ pub struct Check {
 pub enum Audit {
     /// Find a changed, removed or reordered record
     Verify {
-        /// Check this file, without the daemon; the links only, since the key is the daemon's
+        /// Check this file, without the daemon; the links only: missing last records are found by the daemon
         #[arg(long, value_hint = clap::ValueHint::FilePath)]
         file: Option<PathBuf>,
     },

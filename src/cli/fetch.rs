@@ -1,7 +1,7 @@
 //! `fetch`: the one command for applications. A secret goes to standard output in one write and is wiped.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 use keywheel_protocol::{Fields, Secret};
@@ -26,12 +26,7 @@ const WAIT_SLACK: Duration = Duration::from_secs(5);
 /// [`CliError::NotYours`], [`CliError::NotNow`], [`CliError::NothingNewer`], those about fields, those of
 /// [`Client::get`] and [`out::write`].
 pub(super) async fn fetch(args: Fetch, mut client: Client, out: &Out) -> Result<Exit, CliError> {
-    let mut uri = format!("/v1/credentials/{}", args.name);
-    if let Some(version) = args.wait {
-        uri.push_str(&format!("?wait={version}&timeout={}", client.patience.as_secs()));
-        client.patience += WAIT_SLACK;
-    }
-    let answer = client.get(&uri).await?;
+    let answer = ask(&args, &mut client).await?;
     let fetched = read(&answer, &args, &client)?;
     let format = args.format.unwrap_or(if out.json { FetchFormat::Json } else { FetchFormat::Raw });
     let mut text = match (format, &args.field) {
@@ -48,6 +43,23 @@ pub(super) async fn fetch(args: Fetch, mut client: Client, out: &Out) -> Result<
     }
     out::write(text.as_bytes())?;
     Ok(Exit::Ok)
+}
+
+async fn ask(args: &Fetch, client: &mut Client) -> Result<Answer, CliError> {
+    let uri = format!("/v1/credentials/{}", args.name);
+    let Some(version) = args.wait else { return client.get(&uri).await };
+    let until = Instant::now() + client.patience;
+    loop {
+        let asked = Instant::now();
+        let left = until.saturating_duration_since(asked + Duration::from_nanos(1)).as_secs() + 1;
+        client.patience = Duration::from_secs(left) + WAIT_SLACK;
+        let answer = client.get(&format!("{uri}?wait={version}&timeout={left}")).await?;
+        // The daemon holds no request longer than its wait_max.
+        let early = asked.elapsed() >= Duration::from_secs(1) && Instant::now() + Duration::from_secs(1) < until;
+        if answer.status != StatusCode::NO_CONTENT || !early {
+            return Ok(answer);
+        }
+    }
 }
 
 /// A credential as it was handed out.

@@ -42,8 +42,10 @@ pub(super) struct CheckedRow {
     pub strategy: String,
     /// Entropy of what its policy draws, in bits.
     pub entropy_bits: f64,
-    /// Its schedule in words, or what is odd about it.
+    /// Its schedule in words.
     pub schedule: String,
+    /// When that would fire next, in local time; empty if it never does.
+    pub next: String,
 }
 
 /// `check`: [`Exit::Config`] if there are errors, not for warnings.
@@ -131,7 +133,7 @@ fn show_checked(checked: &Checked, file: &Path, out: &Out) -> Result<Exit, CliEr
 }
 
 fn table(rows: &[CheckedRow], out: &Out) -> String {
-    let mut table = out.table(&["NAME", "TARGET", "STRATEGY", "ENTROPY IN BITS", "SCHEDULE"]);
+    let mut table = out.table(&["NAME", "TARGET", "STRATEGY", "ENTROPY IN BITS", "SCHEDULE", "NEXT"]);
     for row in rows {
         table.row([
             (Tone::Plain, &row.name),
@@ -139,6 +141,7 @@ fn table(rows: &[CheckedRow], out: &Out) -> String {
             (Tone::Plain, &row.strategy),
             (Tone::Plain, &format!("{:.0}", row.entropy_bits.floor())),
             (Tone::Plain, &row.schedule),
+            (Tone::Plain, &row.next),
         ]);
     }
     table.render("")
@@ -151,6 +154,7 @@ fn row_as_json(row: &CheckedRow) -> serde_json::Value {
         "strategy": row.strategy,
         "entropy_bits": row.entropy_bits,
         "schedule": row.schedule,
+        "next": row.next,
     })
 }
 
@@ -158,7 +162,7 @@ fn row_as_json(row: &CheckedRow) -> serde_json::Value {
 mod rooms {
     use super::Problem as Shown;
     use super::{AuditVerdict, Checked, CheckedRow, CliError, Path};
-    use crate::config::{Loaded, Problem};
+    use crate::config::{Credential, Loaded, Problem};
     use crate::time::Clock;
     use crate::{audit, daemon, store};
 
@@ -167,6 +171,10 @@ mod rooms {
             is_error,
             text: problem.render_as(if is_error { "error" } else { "warning" }, false),
             json: serde_json::to_value(problem).unwrap_or_default(),
+        };
+        let next = |credential: &Credential| {
+            let firings = credential.schedule.explain(Clock.now(), credential.seed, 1);
+            firings.into_iter().next().map(|firing| firing.local).unwrap_or_default()
         };
         Ok(match daemon::read_config(config, Clock.now()) {
             Err(problems) => {
@@ -183,6 +191,7 @@ mod rooms {
                         strategy: crate::config::strategy_word(credential.strategy).to_owned(),
                         entropy_bits: credential.policy.entropy_bits(),
                         schedule: credential.schedule.describe(),
+                        next: next(credential),
                     })
                     .collect(),
             },

@@ -10,8 +10,8 @@ const SWEEP: &str = "* * * * * *";
 /// Housekeeping: store, ballast, clock, audit head.
 const MAINTAIN: &str = "*/30 * * * * *";
 
-/// Notifications that the scheduler can hold. Its default loses runs in bursts.
-const CHANNEL: usize = 4096;
+/// Notifications that each channel of the scheduler can hold: more than two jobs can cause at once. It allocates them all.
+const CHANNEL: usize = 64;
 
 /// Starts the jobs. Drop the scheduler to end them.
 ///

@@ -1,13 +1,19 @@
 //! The three sockets: taken from systemd when it holds them, bound otherwise.
 
 use std::collections::HashMap;
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use listenfd::ListenFd;
+use nix::unistd::geteuid;
 
 use crate::config::Operators;
 use crate::socket::listen::{BindError, bind};
+
+/// The operators' socket.
+const CONTROL: &str = "control.sock";
 
 /// `keywheel.sock`: anyone may connect, since the kernel says who it is and grants say what they get.
 const MODE_HANDOUT: u32 = 0o666;
@@ -35,7 +41,6 @@ impl Listeners {
     /// # Errors
     /// [`BindError`], which names the path.
     pub(super) fn open(runtime_dir: &Path, operators: &Operators) -> Result<Self, BindError> {
-        let named = *operators != Operators::default();
         let mut handed = from_systemd();
         let mut open = |name: &str, mode| match handed.remove(name) {
             Some(listener) => Ok(listener),
@@ -43,10 +48,24 @@ impl Listeners {
         };
         Ok(Self {
             handout: open("keywheel.sock", MODE_HANDOUT)?,
-            control: open("control.sock", if named { MODE_CONTROL_NAMED } else { MODE_CONTROL })?,
+            control: open(CONTROL, mode_control(operators))?,
             systemd: open("systemd.sock", MODE_SYSTEMD)?,
         })
     }
+}
+
+/// Lets named operators connect, if the daemon made the socket itself; systemd's has the mode that its unit says.
+pub(super) fn admit(runtime_dir: &Path, operators: &Operators) {
+    let path = runtime_dir.join(CONTROL);
+    let own = std::fs::symlink_metadata(&path).is_ok_and(|socket| socket.uid() == geteuid().as_raw());
+    if own && let Err(error) = std::fs::set_permissions(&path, Permissions::from_mode(mode_control(operators))) {
+        tracing::warn!(%error, "the mode of {} can't be set", path.display());
+    }
+}
+
+/// Peer credentials alone decide where the configuration names operators, since no mode says "these users and groups".
+fn mode_control(operators: &Operators) -> u32 {
+    if *operators == Operators::default() { MODE_CONTROL } else { MODE_CONTROL_NAMED }
 }
 
 /// The sockets that systemd hands over, by `FileDescriptorName=` (sd_listen_fds(3)).

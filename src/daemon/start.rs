@@ -132,7 +132,7 @@ async fn operate(
     hand_out(thread)?;
     let mut scheduler = jobs::start(&engine).await?;
     tokio::task::spawn_local(notify::watchdog(engine.clone()));
-    tokio::task::spawn_local(take_initial(control.clone()));
+    tokio::task::spawn_local(follow_config(control.clone()));
     notify::ready("serving");
     tracing::info!(credentials = control.config.borrow().credentials.len(), "serving");
     loop {
@@ -145,7 +145,6 @@ async fn operate(
                     Ok(changes) => tracing::info!(changes = changes.join("; "), "reloaded"),
                     Err(error) => tracing::error!("reload refused: {}", error.message),
                 }
-                take_initial(control.clone()).await;
                 notify::ready("serving");
             }
         }
@@ -255,8 +254,32 @@ async fn passphrase(config: &Config, unsealed: &mut mpsc::Receiver<serve::Attemp
     }
 }
 
+/// Does what a configuration asks for once it is in force, at the start and after each reload.
+async fn follow_config(control: Rc<Control>) {
+    let mut config = control.config.clone();
+    loop {
+        let now = config.borrow_and_update().clone();
+        super::listeners::admit(&now.daemon.runtime_dir, &now.operators);
+        warn_of_blindness(&now);
+        take_initial(&control).await;
+        if config.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Grants on executables need a look at processes of other users (ptrace(2), `PTRACE_MODE_READ_FSCREDS`).
+fn warn_of_blindness(config: &Config) {
+    if config.grants.look_at_executables() && !crate::socket::sees_executables() {
+        tracing::warn!(
+            "grants with exe or sha256 give nothing to processes of other users: keywheeld lacks CAP_SYS_PTRACE; \
+             its unit file has the drop-in that gives it"
+        );
+    }
+}
+
 /// Imports first secrets from where the configuration says, for credentials without a version.
-async fn take_initial(control: Rc<Control>) {
+async fn take_initial(control: &Control) {
     let config = control.config.borrow().clone();
     for credential in config.credentials.values() {
         let Some(initial) = &credential.initial else { continue };

@@ -166,6 +166,11 @@ impl Grants {
         }
     }
 
+    /// Whether any grant asks for an executable or its digest.
+    pub fn look_at_executables(&self) -> bool {
+        self.grants.iter().map(Grant::needs).any(|needs| needs.exe || needs.sha256)
+    }
+
     /// The names of the grants that cover `name`, for whomever.
     pub fn covering(&self, name: &CredentialName) -> Vec<String> {
         self.covering_grants(name).into_iter().map(|grant| grant.name.to_string()).collect()

@@ -16,4 +16,5 @@ mod tests;
 mod views;
 mod wire;
 
+pub use proc::sees_executables;
 pub use stop::Stop;

@@ -31,6 +31,14 @@ pub(super) fn ids(pid: i32) -> io::Result<Ids> {
     }
 }
 
+/// Whether this process may ask what processes of other users run: it needs `CAP_SYS_PTRACE` for it (capabilities(7)).
+pub fn sees_executables() -> bool {
+    const CAP_SYS_PTRACE: u32 = 19;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap_or_default();
+    u64::from_str_radix(effective.trim(), 16).is_ok_and(|bits| bits >> CAP_SYS_PTRACE & 1 == 1)
+}
+
 /// When the process was started, since boot: with its number it tells it from every other (proc(5), field 22 of `stat`).
 pub(super) fn start_time(pid: i32) -> io::Result<Duration> {
     let stat = read(pid, "stat")?;

@@ -112,7 +112,14 @@ impl Index {
         };
         let (db, trees) = without_panic(open).map_err(|error| unopened(error, &path))?;
         let trees = trees.try_into().map_err(|_| Unopened::Damaged("a tree is missing".to_owned()))?;
-        Ok(Self { dir: dir.to_owned(), keys: Arc::clone(keys), db, trees, torn: RwLock::new(false), commits: AtomicU64::new(0) })
+        Ok(Self {
+            dir: dir.to_owned(),
+            keys: Arc::clone(keys),
+            db,
+            trees,
+            torn: RwLock::new(false),
+            commits: AtomicU64::new(0),
+        })
     }
 
     /// How far it is; `None` if it is empty.

@@ -417,11 +417,34 @@ fn control_is_for_operators() {
     assert_eq!(denied.status.code(), Some(77), "{}", String::from_utf8_lossy(&denied.stderr));
     let config = fs::read_to_string(&daemon.config).expect("the configuration");
     fs::write(&daemon.config, format!("{config}\n[operators]\nusers = [65534]\n")).expect("written");
+    daemon.keywheel_ok(&["reload"], "");
+    eventually("the reload lets them connect", || {
+        daemon.keywheel_as((NOBODY, NOBODY), &["list", "-q"], "").status.success().then_some(())
+    });
     daemon.restart();
     let allowed = daemon.keywheel_as((NOBODY, NOBODY), &["list", "-q"], "");
     assert_eq!(said(&allowed), "web/app\n", "{}", String::from_utf8_lossy(&allowed.stderr));
     let still = daemon.keywheel_as((NOBODY, NOBODY), &["fetch", "web/app"], "");
     assert_eq!(still.status.code(), Some(77), "an operator is no reader of secrets");
+}
+
+#[test]
+fn the_group_may_read_the_audit_log_and_nobody_else_may() {
+    let daemon = web("");
+    let mode = fs::metadata(daemon.scratch.at("log/audit.jsonl")).expect("the log").permissions().mode();
+    assert_eq!(mode & 0o7777, 0o640);
+}
+
+#[test]
+fn the_command_waits_as_long_as_it_is_told_to_whatever_the_daemon_allows_one_request() {
+    let daemon = web("");
+    let config = fs::read_to_string(&daemon.config).expect("the configuration");
+    fs::write(&daemon.config, config.replace("[limits]\n", "[limits]\nwait_max = \"1s\"\n")).expect("written");
+    daemon.keywheel_ok(&["reload"], "");
+    let began = Instant::now();
+    let waited = daemon.keywheel(&["fetch", "web/app", "--wait", "1", "--timeout", "3s"], "");
+    assert_eq!(waited.status.code(), Some(75), "{}", String::from_utf8_lossy(&waited.stderr));
+    assert!(began.elapsed() >= Duration::from_millis(1900), "{:?}", began.elapsed());
 }
 
 /// A daemon, not started, whose store is under a passphrase.

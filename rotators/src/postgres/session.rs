@@ -119,7 +119,7 @@ impl Session {
         let left = self.deadline.left();
         let server_ms = left.saturating_sub(left / 5).as_millis().max(1);
         let sql = format!(
-            "SET search_path = ''; SET standard_conforming_strings = on; SET statement_timeout = {server_ms};
+            "SET ROLE NONE; SET search_path = ''; SET standard_conforming_strings = on; SET statement_timeout = {server_ms};
              SELECT pg_catalog.set_config('synchronous_commit', 'on', false)
              WHERE pg_catalog.current_setting('synchronous_commit') = 'off'"
         );
