@@ -219,7 +219,10 @@ impl CliError {
                 ));
             }
             Self::NotNow { said: Some(ApiError { remedy: Some(remedy), .. }), .. } => remedy,
-            Self::NotNow { .. } => "it is being turned over: try again, or see `keywheel status`",
+            Self::NotNow { retry_after_s: Some(_), .. } => {
+                "try again shortly; an operator sees more with `keywheel status`"
+            }
+            Self::NotNow { .. } => "an operator sees with `keywheel status` what is the matter",
             Self::NothingNewer { .. } => "wait longer with --timeout, or see `keywheel schedule` for when it is due",
             Self::NoField { .. } => "name one of these with --field",
             Self::NulInEnv { .. } | Self::EnvClash { .. } => "use --format json, or --field for one of them",

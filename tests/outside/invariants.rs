@@ -22,6 +22,42 @@ const FILE: &str = "Mark3r-of-the-file-44aa";
 const WRONG: &str = "Mark3r-that-is-wrong-d00d";
 
 #[test]
+fn i9_what_was_set_and_handed_out_is_not_left_in_the_memory_of_the_daemon() {
+    let setup = Setup::new();
+    let (_, target) = htpasswd_target(&setup.scratch, &password_line("first"));
+    let daemon = setup.config(format!("{QUICK}{target}{}", credential("web/app", "web", "account = \"app\""))).start();
+    daemon.keywheel_ok(&["import", "web/app"], "first");
+    let password = rotate(&daemon, "web/app").password;
+    for _ in 0..20 {
+        assert_eq!(fetch(&daemon, "web/app").password, password);
+    }
+    pause(500);
+    let pid = daemon.pid().as_raw();
+    // The name of the credential is nothing secret and shows that memory is read.
+    assert!(times_in_memory(pid, b"web/app") > 0);
+    assert_eq!(times_in_memory(pid, password.as_bytes()), 0);
+}
+
+/// How often `wanted` stands in what a process can write.
+fn times_in_memory(pid: i32, wanted: &[u8]) -> usize {
+    use std::os::unix::fs::FileExt;
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("its map");
+    let memory = fs::File::open(format!("/proc/{pid}/mem")).expect("its memory");
+    let regions = maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|mode| mode.starts_with("rw")));
+    let mut found = 0;
+    for region in regions {
+        let (start, end) = region.split(' ').next().and_then(|range| range.split_once('-')).expect("a range");
+        let [start, end] = [start, end].map(|at| u64::from_str_radix(at, 16).expect("an address"));
+        let mut bytes = vec![0; usize::try_from(end - start).expect("small")];
+        // What can't be read is not there.
+        if memory.read_exact_at(&mut bytes, start).is_ok() {
+            found += bytes.windows(wanted.len()).filter(|window| *window == wanted).count();
+        }
+    }
+    found
+}
+
+#[test]
 fn i8_no_secret_is_in_any_output_file_command_line_or_environment() {
     let pg = Postgres::start(PgOptions { log_statement_all: true, ..PgOptions::default() });
     let quiet = "SET log_statement = 'none'; SET log_min_duration_statement = -1;";
