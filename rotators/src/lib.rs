@@ -10,10 +10,12 @@ mod deadline;
 pub mod failpoint;
 mod htpasswd;
 pub mod kinds;
+mod mysql;
 mod postgres;
 mod program;
 pub mod serve;
 mod settings;
+mod sql;
 
 pub use failpoint::FAIL_POINTS;
 pub use kinds::{KINDS, Kind};

@@ -9,7 +9,8 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 
 use super::session::{Session, identifier, literal};
-use super::verdict::{self, Stage};
+use super::verdict;
+use crate::sql::Stage;
 
 /// Settings whose value is a list of identifiers: written as one constant, it would become one long identifier
 /// (`variable_is_guc_list_quote` in PostgreSQL's `dumputils.c`).

@@ -6,9 +6,10 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 
 use super::session::Target;
-use super::verdict::{self, Stage};
+use super::verdict;
 use crate::deadline::Deadline;
 use crate::settings::Pair;
+use crate::sql::Stage;
 
 /// The most roles that are listed; a note says so if there are more.
 const ROLES_MAX: usize = 5_000;

@@ -17,6 +17,7 @@ use sqlx::Row;
 
 use crate::deadline::Deadline;
 use crate::settings::{Pair, Settings, is_plain};
+use crate::sql::Stage;
 use session::{Session, Target, identifier, literal};
 
 /// The longest password that is set, in bytes. SCRAM hashes any length; this is far above what clients can type or store.
@@ -173,7 +174,7 @@ async fn role(session: &mut Session, name: &str) -> Result<Option<Role>, Reply> 
     let read = |row: sqlx::postgres::PgRow| {
         Ok(Role { can_login: row.try_get(0)?, expired: row.try_get(1)?, valid_until: row.try_get(2)? })
     };
-    row.map(read).transpose().map_err(|error| verdict::of(&error, verdict::Stage::Question))
+    row.map(read).transpose().map_err(|error| verdict::of(&error, Stage::Question))
 }
 
 impl Role {

@@ -1,25 +1,16 @@
 //! One connection to a server, with a deadline for each thing that is waited for.
 
-use std::path::Path;
-
 use keywheel_protocol::{Reason, Reply, Request};
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow, PgSslMode};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Postgres};
 use tokio::time::timeout;
 
-use super::verdict::{self, Stage};
+use super::verdict;
 use crate::deadline::Deadline;
 use crate::failpoint;
 use crate::settings::{Pair, Settings};
-
-/// Where distributions keep the host's certificate authorities.
-const HOST_AUTHORITIES: &[&str] = &[
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
+use crate::sql::{Stage, authorities, of_silence, readable};
 
 /// The first version with SCRAM-SHA-256.
 const SCRAM_SINCE: u32 = 100_000;
@@ -84,24 +75,12 @@ fn with_tls(options: PgConnectOptions, settings: Settings<'_>) -> Result<PgConne
     };
     let mut options = options.ssl_mode(mode);
     if matches!(mode, PgSslMode::VerifyCa | PgSslMode::VerifyFull) {
-        let bundle = || HOST_AUTHORITIES.iter().copied().find(|path| Path::new(path).exists());
-        let Some(authorities) = ca_file.or_else(bundle) else {
-            return Err(Reply::no(Reason::Unsupported, "this host has no certificate authorities; name a ca_file"));
-        };
-        options = options.ssl_root_cert(readable(authorities)?);
+        options = options.ssl_root_cert(authorities(ca_file)?);
     }
     match (settings.text("client_cert")?, settings.text("client_key")?) {
         (None, None) => Ok(options),
         (Some(cert), Some(key)) => Ok(options.ssl_client_cert(readable(cert)?).ssl_client_key(readable(key)?)),
         _ => Err(Reply::no(Reason::Unsupported, "client_cert and client_key go together")),
-    }
-}
-
-/// The path, if it can be read: said before a password is sent anywhere.
-fn readable(path: &str) -> Result<&str, Reply> {
-    match std::fs::File::open(path) {
-        Ok(_) => Ok(path),
-        Err(error) => Err(Reply::no(Reason::Unsupported, format!("{path} can't be read: {error}"))),
     }
 }
 
@@ -169,7 +148,7 @@ impl Session {
 fn settle<T>(outcome: Result<Result<T, sqlx::Error>, tokio::time::error::Elapsed>, stage: Stage) -> Result<T, Reply> {
     match outcome {
         Ok(answered) => answered.map_err(|error| verdict::of(&error, stage)),
-        Err(_) => Err(verdict::of_silence(stage)),
+        Err(_) => Err(of_silence(stage)),
     }
 }
 

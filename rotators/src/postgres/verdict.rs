@@ -6,17 +6,7 @@ use keywheel_protocol::{Reason, Reply};
 use sqlx::Error;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
-/// How far the step had come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// Nothing that changes anything was sent.
-    Question,
-    /// The change was sent.
-    Change,
-}
-
-/// The longest text of a server that is passed on, in characters.
-const WORDS_MAX: usize = 400;
+use crate::sql::{Stage, lost, short, try_later};
 
 /// The verdict on an error while logging in as `user`. Nothing has changed then, whatever it is.
 pub(super) fn of_login(error: &Error, user: &str, place: &str) -> Reply {
@@ -68,22 +58,6 @@ pub(super) fn of(error: &Error, stage: Stage) -> Reply {
     }
 }
 
-/// The verdict on a deadline that passed.
-pub(super) fn of_silence(stage: Stage) -> Reply {
-    lost(stage, "the server did not answer in time")
-}
-
-fn lost(stage: Stage, what: &str) -> Reply {
-    match stage {
-        Stage::Question => Reply::not_reached(format!("{what}; nothing was changed")),
-        Stage::Change => Reply::in_doubt(format!("{what}; the change may have taken hold")),
-    }
-}
-
-fn try_later(words: &str) -> Reply {
-    Reply::not_reached(format!("nothing was changed: {words}"))
-}
-
 fn answer_of(error: &Error) -> Option<&PgDatabaseError> {
     error.as_database_error().and_then(|error| error.try_downcast_ref())
 }
@@ -91,10 +65,4 @@ fn answer_of(error: &Error) -> Option<&PgDatabaseError> {
 fn words(answer: &PgDatabaseError) -> String {
     let extra = answer.detail().or_else(|| answer.hint()).map(|extra| format!("; {extra}")).unwrap_or_default();
     short(format!("{}{extra} (SQLSTATE {})", answer.message(), answer.code()))
-}
-
-fn short(text: impl std::fmt::Display) -> String {
-    let text = text.to_string();
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if line.chars().count() <= WORDS_MAX { line } else { line.chars().take(WORDS_MAX).chain("…".chars()).collect() }
 }

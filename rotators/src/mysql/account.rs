@@ -1,0 +1,146 @@
+//! An account, and how it logs in, out of what the server says of it.
+
+use super::session::literal;
+
+/// `user@host`: the host may be a pattern, and two accounts of one user have nothing in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Account {
+    pub user: String,
+    pub host: String,
+}
+
+impl Account {
+    /// Reads what `CURRENT_USER()` gives. A user name may hold an at sign, a host can't.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (user, host) = text.rsplit_once('@')?;
+        Some(Self { user: user.to_owned(), host: host.to_owned() })
+    }
+
+    /// As it stands in a statement.
+    pub(super) fn quoted(&self) -> String {
+        format!("{}@{}", literal(&self.user), literal(&self.host))
+    }
+}
+
+impl std::fmt::Display for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}@{}", self.user, self.host)
+    }
+}
+
+/// How an account logs in.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    /// `mysql_native_password`.
+    Native,
+    /// `caching_sha2_password` or `sha256_password`.
+    Sha2,
+    /// By something else, or by one of several.
+    Other(String),
+    /// Not at all.
+    Locked,
+}
+
+impl Method {
+    /// Reads the answer to `SHOW CREATE USER`. MariaDB leaves out what is the default; both quote what users chose, so
+    /// that the words searched for here are the server's own.
+    pub(super) fn parse(created: &str) -> Self {
+        let words = outside_quotes(created);
+        if words.contains(" ACCOUNT LOCK") {
+            return Self::Locked;
+        }
+        let Some((_, identified)) = words.split_once(" IDENTIFIED ") else { return Self::Native };
+        let identified = ["REQUIRE ", "WITH MAX", "PASSWORD EXPIRE", "ACCOUNT ", "DEFAULT ROLE"]
+            .iter()
+            .fold(identified, |rest, end| rest.split_once(end).map_or(rest, |(before, _)| before))
+            .trim();
+        if identified.starts_with("BY PASSWORD") {
+            return Self::Native;
+        }
+        let methods: Vec<&str> = identified.split(" OR ").map(|method| method_name(method, created)).collect();
+        match methods[..] {
+            ["mysql_native_password"] => Self::Native,
+            ["caching_sha2_password" | "sha256_password"] => Self::Sha2,
+            _ => Self::Other(methods.join(" or ")),
+        }
+    }
+}
+
+/// The plugin's name: MariaDB writes it bare, MySQL in quotes, which [`outside_quotes`] has emptied.
+fn method_name<'a>(method: &'a str, created: &'a str) -> &'a str {
+    let bare =
+        method.trim_start_matches("VIA ").trim_start_matches("WITH ").split_whitespace().next().unwrap_or_default();
+    if bare != "''" {
+        return bare;
+    }
+    let quoted = created.split_once(" IDENTIFIED WITH '").map(|(_, after)| after).unwrap_or_default();
+    quoted.split_once('\'').map_or("?", |(name, _)| name)
+}
+
+/// The text without what stands in quotes of any kind; a doubled quote stands for itself.
+fn outside_quotes(text: &str) -> String {
+    let mut out = String::new();
+    let mut quote = None;
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match quote {
+            None => {
+                out.push(character);
+                quote = matches!(character, '\'' | '`' | '"').then_some(character);
+            }
+            Some(_) if character == '\\' => {
+                characters.next();
+            }
+            Some(open) if character == open => {
+                out.push(character);
+                quote = None;
+            }
+            Some(_) => {}
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_is_read_from_its_right_end_and_quoted_whole() {
+        let account = Account::parse("we@ird'@%.example").expect("an account");
+        assert_eq!((account.user.as_str(), account.host.as_str()), ("we@ird'", "%.example"));
+        assert_eq!(account.quoted(), "'we@ird'''@'%.example'");
+        assert_eq!(Account::parse("nobody"), None);
+    }
+
+    #[test]
+    fn the_method_is_told_from_what_each_server_writes() {
+        let other = |words: &str| Method::Other(words.to_owned());
+        for (created, method) in [
+            (
+                "CREATE USER `app`@`%` IDENTIFIED BY PASSWORD '*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19'",
+                Method::Native,
+            ),
+            ("CREATE USER `app`@`%`", Method::Native),
+            ("CREATE USER `app`@`%` IDENTIFIED VIA ed25519 USING 'x'", other("ed25519")),
+            (
+                "CREATE USER `root`@`localhost` IDENTIFIED VIA mysql_native_password USING 'invalid' OR unix_socket",
+                other("mysql_native_password or unix_socket"),
+            ),
+            ("CREATE USER `a ACCOUNT LOCK`@`%` IDENTIFIED BY PASSWORD '*24' ACCOUNT LOCK", Method::Locked),
+            ("CREATE USER `a ACCOUNT LOCK IDENTIFIED VIA x`@`%` IDENTIFIED BY PASSWORD '*24'", Method::Native),
+            (
+                "CREATE USER 'app'@'%' IDENTIFIED WITH 'caching_sha2_password' AS '$A$005$x'' IDENTIFIED y' REQUIRE NONE \
+                 PASSWORD EXPIRE DEFAULT ACCOUNT UNLOCK PASSWORD HISTORY DEFAULT",
+                Method::Sha2,
+            ),
+            (
+                "CREATE USER `app`@`%` IDENTIFIED WITH 'mysql_native_password' AS '*24' REQUIRE SSL PASSWORD EXPIRE DEFAULT",
+                Method::Native,
+            ),
+            ("CREATE USER `app`@`%` IDENTIFIED WITH 'auth_socket' REQUIRE NONE", other("auth_socket")),
+        ] {
+            assert_eq!(Method::parse(created), method, "{created}");
+        }
+    }
+}

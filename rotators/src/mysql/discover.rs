@@ -1,0 +1,36 @@
+//! The accounts of a server.
+
+use keywheel_protocol::{Account, Reply, Request, Yes};
+use serde_json::{Map, Value};
+use sqlx::mysql::MySqlRow;
+
+use super::session::{Target, text};
+use crate::deadline::Deadline;
+use crate::settings::Pair;
+
+/// The most accounts that are listed; a note says so if there are more.
+const ACCOUNTS_MAX: usize = 5_000;
+
+pub(super) async fn discover(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
+    let mut session = Target::of(request)?.connect(Pair::login(request)?, deadline).await?;
+    // Columns that every version has; MariaDB's roles have no host.
+    let sql = format!(
+        "SELECT User, Host, plugin, Super_priv, Create_user_priv, Grant_priv FROM mysql.user WHERE Host <> '' \
+         ORDER BY User, Host LIMIT {}",
+        ACCOUNTS_MAX + 1
+    );
+    let rows = session.all(&sql).await?;
+    let accounts = rows.iter().take(ACCOUNTS_MAX).map(account).collect::<Result<Vec<_>, _>>()?;
+    let note = (rows.len() > ACCOUNTS_MAX).then(|| format!("only the first {ACCOUNTS_MAX} accounts are listed"));
+    Ok(Reply::Yes(Yes { accounts: Some(accounts), note, ..Yes::default() }))
+}
+
+fn account(row: &MySqlRow) -> Result<Account, Reply> {
+    let mut facts = Map::new();
+    let (name, host) = (text(row, 0)?, text(row, 1)?);
+    facts.insert("plugin".to_owned(), text(row, 2)?.into());
+    for (column, fact) in [(3, "super"), (4, "create_user"), (5, "grant")] {
+        facts.insert(fact.to_owned(), Value::Bool(text(row, column)? == "Y"));
+    }
+    Ok(Account { name: format!("{name}@{host}"), facts })
+}

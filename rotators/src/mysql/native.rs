@@ -1,0 +1,40 @@
+//! The hash of `mysql_native_password`: `*` and SHA-1 of SHA-1 of the password, in capital hexadecimal digits
+//! (`make_scrambled_password` in the server's `sql/password.c`). Weak, but what these accounts have.
+
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use keywheel_protocol::Secret;
+use zeroize::Zeroizing;
+
+/// The hash that the server would compute itself.
+pub(super) fn hash(password: &Secret) -> String {
+    let once = digest(&SHA1_FOR_LEGACY_USE_ONLY, password.expose().as_bytes());
+    let twice = digest(&SHA1_FOR_LEGACY_USE_ONLY, once.as_ref());
+    let mut text = String::from("*");
+    for byte in twice.as_ref() {
+        text.push_str(&format!("{byte:02X}"));
+    }
+    text
+}
+
+/// A password that nobody knows: 128 random bits and one character of each class, for servers that ask for them.
+pub(super) fn random() -> Result<Secret, getrandom::Error> {
+    let mut bytes = Zeroizing::new([0_u8; 16]);
+    getrandom::fill(&mut bytes[..])?;
+    let mut text = String::with_capacity(40);
+    for byte in bytes.iter() {
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text.push_str("-Aa1");
+    Ok(Secret::new(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_the_servers() {
+        // PASSWORD('password'), as the MySQL 5.7 manual shows it in "Password Hashing in MySQL".
+        assert_eq!(hash(&Secret::new("password".into())), "*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19");
+    }
+}

@@ -1,0 +1,68 @@
+//! What the kinds of SQL servers have in common: how far a step had come, and what its failure means then (I3); where the
+//! certificate authorities are.
+
+use std::path::Path;
+
+use keywheel_protocol::{Reason, Reply};
+
+/// Where distributions keep the host's certificate authorities.
+const HOST_AUTHORITIES: &[&str] = &[
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// The longest text of a server that is passed on, in characters.
+const WORDS_MAX: usize = 400;
+
+/// How far the step had come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Nothing that changes anything was sent.
+    Question,
+    /// The change was sent.
+    Change,
+}
+
+/// The verdict on a deadline that passed.
+pub(crate) fn of_silence(stage: Stage) -> Reply {
+    lost(stage, "the server did not answer in time")
+}
+
+/// The verdict on a connection that went.
+pub(crate) fn lost(stage: Stage, what: &str) -> Reply {
+    match stage {
+        Stage::Question => Reply::not_reached(format!("{what}; nothing was changed")),
+        Stage::Change => Reply::in_doubt(format!("{what}; the change may have taken hold")),
+    }
+}
+
+/// The verdict on a no that may be a yes another time.
+pub(crate) fn try_later(words: &str) -> Reply {
+    Reply::not_reached(format!("nothing was changed: {words}"))
+}
+
+/// One line of at most 400 characters.
+pub(crate) fn short(text: impl std::fmt::Display) -> String {
+    let text = text.to_string();
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= WORDS_MAX { line } else { line.chars().take(WORDS_MAX).chain("…".chars()).collect() }
+}
+
+/// The file with the certificate authorities: the one that is named, or the host's own.
+pub(crate) fn authorities(named: Option<&str>) -> Result<&str, Reply> {
+    let bundle = || HOST_AUTHORITIES.iter().copied().find(|path| Path::new(path).exists());
+    match named.or_else(bundle) {
+        Some(path) => readable(path),
+        None => Err(Reply::no(Reason::Unsupported, "this host has no certificate authorities; name a ca_file")),
+    }
+}
+
+/// The path, if it can be read: said before a password is sent anywhere.
+pub(crate) fn readable(path: &str) -> Result<&str, Reply> {
+    match std::fs::File::open(path) {
+        Ok(_) => Ok(path),
+        Err(error) => Err(Reply::no(Reason::Unsupported, format!("{path} can't be read: {error}"))),
+    }
+}

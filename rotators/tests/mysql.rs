@@ -1,0 +1,151 @@
+//! The mysql rotator against a real MariaDB.
+
+#[path = "../../tests/support/mariadb.rs"]
+mod mariadb;
+mod support;
+
+use keywheel_protocol::{By, Reason, Reply, Step};
+use mariadb::MariaDb;
+use serde_json::json;
+use support::{Place, no, not_reached, yes};
+
+const ODD: &str = r#"we"ird'; drop \user"#;
+
+fn by_tcp(server: &MariaDb) -> Place {
+    Place::new("mysql", json!({ "host": "127.0.0.1", "port": server.port, "tls": "disabled" }))
+}
+
+fn admin(server: &MariaDb) -> (By, &str, &str) {
+    (By::Admin, "admin", &server.admin_password)
+}
+
+fn create(server: &MariaDb, user: &str, password: &str) {
+    let quoted = user.replace('\'', "''");
+    server.root(&format!(
+        "SET SESSION sql_mode = 'NO_BACKSLASH_ESCAPES'; CREATE USER '{quoted}'@'%' IDENTIFIED BY '{password}'"
+    ));
+}
+
+#[test]
+fn i8_passwords_change_and_no_log_of_the_server_shows_them() {
+    let server = MariaDb::start();
+    let place = by_tcp(&server);
+    let long = format!("marker-{}", "x".repeat(200));
+    for user in ["app", ODD, "UPPER case"] {
+        create(&server, user, "marker-1");
+        let mut old = "marker-1";
+        for new in ["marker-2'; \\ \"$1", long.as_str(), " marker-3 "] {
+            yes(place.apply(user, new, (By::Account, user, old)));
+            yes(place.verify(user, new));
+            no(place.verify(user, old), Reason::Credential);
+            old = new;
+        }
+        // By the admin; twice, as after a crash.
+        for _ in 0..2 {
+            yes(place.apply(user, "marker-4", admin(&server)));
+        }
+        yes(place.verify(user, "marker-4"));
+    }
+    assert!(server.login_works("app", "marker-4"), "the server's own client logs in as well");
+    let log = server.log();
+    assert!(log.contains("SET PASSWORD") && log.contains("ALTER USER"), "the statements are in the log");
+    // The test's own accounts were made by root in the clear, in the binary log as well.
+    assert!(!log.contains("marker-2") && !log.contains("marker-3") && !log.contains("marker-4"), "no password is");
+}
+
+#[test]
+fn a_change_done_twice_by_the_account_itself_is_harmless() {
+    let server = MariaDb::start();
+    create(&server, "app", "old");
+    let place = by_tcp(&server);
+    yes(place.apply("app", "new", (By::Account, "app", "old")));
+    let note = yes(place.apply("app", "new", (By::Account, "app", "old")));
+    assert!(note.contains("in force already"), "{note}");
+    let message = no(place.apply("app", "newer", (By::Account, "app", "old")), Reason::Credential);
+    assert!(message.contains("app was refused") && message.contains("1045"), "{message}");
+    yes(place.verify("app", "new"));
+}
+
+#[test]
+fn each_no_says_why_and_changes_nothing() {
+    let server = MariaDb::start();
+    for user in ["app", "weak", "locked"] {
+        create(&server, user, "old");
+    }
+    server.root(
+        "ALTER USER locked@'%' ACCOUNT LOCK; CREATE USER local@localhost IDENTIFIED BY 'old'; \
+         CREATE USER many@'%' IDENTIFIED VIA mysql_native_password USING PASSWORD('old') OR unix_socket;",
+    );
+    let place = by_tcp(&server);
+    let by_admin = admin(&server);
+    let wrong = (By::Admin, "admin", "wrong");
+    assert!(no(place.apply("app", "new", wrong), Reason::Credential).contains("login of admin"));
+    no(place.apply("nobody", "new", by_admin), Reason::Missing);
+    no(place.apply("local", "new", by_admin), Reason::Missing);
+    assert!(no(place.apply("app", "new", (By::Admin, "weak", "old")), Reason::Privilege).contains("CREATE USER"));
+    no(place.apply("app", "new", (By::Account, "weak", "old")), Reason::Unsupported);
+    assert!(no(place.apply("locked", "new", by_admin), Reason::Locked).contains("ACCOUNT UNLOCK"));
+    no(place.verify("locked", "old"), Reason::Locked);
+    assert!(no(place.apply("many", "new", by_admin), Reason::Unsupported).contains("unix_socket"));
+    for password in ["pässword", "tab\t", "", &"x".repeat(257)] {
+        no(place.apply("app", password, by_admin), Reason::Policy);
+    }
+    let elsewhere = place.clone().credential("account_host", "10.%");
+    assert!(no(elsewhere.verify("app", "old"), Reason::Unsupported).contains("app@%"));
+    no(elsewhere.apply("app", "new", (By::Account, "app", "old")), Reason::Unsupported);
+    yes(place.verify("app", "old"));
+    let tls = by_tcp(&server).with("tls", "verify-identity");
+    not_reached(tls.verify("app", "old"));
+}
+
+#[test]
+fn accounts_in_turn_are_made_useless_and_useful_again() {
+    let server = MariaDb::start();
+    create(&server, "app_a", "old-a");
+    create(&server, "app_b", "old-b");
+    let place = by_tcp(&server).credential("accounts", json!(["app_a", "app_b"]));
+    yes(place.apply("app_b", "new-b", admin(&server)));
+    yes(place.verify("app_b", "new-b"));
+    yes(place.verify("app_a", "old-a"));
+    let retire = |user: &str, password: &str| place.retire(user, password, admin(&server));
+    yes(retire("app_a", "old-a"));
+    yes(retire("app_a", "old-a"));
+    no(place.verify("app_a", "old-a"), Reason::Credential);
+    yes(place.verify("app_b", "new-b"));
+    yes(place.apply("app_a", "new-a", admin(&server)));
+    yes(place.verify("app_a", "new-a"));
+}
+
+#[test]
+fn i3_a_server_that_is_away_is_not_reached() {
+    let mut server = MariaDb::start();
+    create(&server, "app", "old");
+    let place = by_tcp(&server);
+    server.stop();
+    not_reached(place.apply("app", "new", (By::Account, "app", "old")));
+    server.start_again();
+    yes(place.verify("app", "old"));
+}
+
+#[test]
+fn a_unix_socket_is_reached_from_inside_the_cage() {
+    let server = MariaDb::start();
+    create(&server, "app", "old");
+    let place = Place::new("mysql", json!({ "host": server.socket.to_str().expect("UTF-8") }));
+    yes(place.apply("app", "new", (By::Account, "app", "old")));
+    yes(place.verify("app", "new"));
+}
+
+#[test]
+fn discover_lists_the_accounts() {
+    let server = MariaDb::start();
+    create(&server, "app", "old");
+    let place = by_tcp(&server);
+    let reply = place.ask(&place.request(Step::Discover, None, Some(admin(&server))));
+    let Reply::Yes(found) = reply else { panic!("{reply:?}") };
+    let accounts = found.accounts.expect("accounts");
+    let named = |name: &str| accounts.iter().find(|account| account.name == name).unwrap_or_else(|| panic!("{name}"));
+    assert_eq!(named("app@%").facts["plugin"], "mysql_native_password");
+    assert_eq!(named("admin@%").facts["create_user"], true);
+    assert_eq!(named("root@localhost").facts["super"], true);
+}
