@@ -1,5 +1,7 @@
 //! The contract suite: the built-in kinds and the shell example pass it, and what breaks the contract does not.
 
+#[path = "../../tests/support/mariadb.rs"]
+mod mariadb;
 #[path = "../../tests/support/postgres.rs"]
 mod test_server;
 
@@ -9,6 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use mariadb::MariaDb;
 use serde_json::{Value, json};
 use test_server::{PgOptions, Postgres};
 
@@ -74,6 +77,21 @@ fn postgres_keeps_the_contract_by_itself_and_by_the_admin() {
     let new = json!({ "username": "app", "password": "marker-second" });
     let secrets = json!({ "current": current, "new": new, "login": { "by": "admin", "fields": admin } });
     assert_passes("postgres", &plain, secrets, 0);
+    assert!(server.login_works("app", "marker-second"));
+}
+
+#[test]
+fn mysql_keeps_the_contract_by_itself_and_by_the_admin() {
+    let server = MariaDb::start();
+    server.root("CREATE USER app@'%' IDENTIFIED BY 'marker-first'");
+    let port = format!("port={}", server.port);
+    let plain = ["--target", "host=127.0.0.1", "--target", &port, "--target", "tls=disabled"];
+    let current = json!({ "username": "app", "password": "marker-first" });
+    assert_passes("mysql", &[&plain[..], &["--restore"]].concat(), json!({ "current": current }), 0);
+    let admin = json!({ "username": "admin", "password": server.admin_password });
+    let new = json!({ "username": "app", "password": "marker-second" });
+    let secrets = json!({ "current": current, "new": new, "login": { "by": "admin", "fields": admin } });
+    assert_passes("mysql", &plain, secrets, 0);
     assert!(server.login_works("app", "marker-second"));
 }
 
