@@ -1,13 +1,13 @@
-//! I1 and I4 against a real PostgreSQL: the daemon or its worker is killed at every commit and every effect, before and
+//! I1 and I4 against a real PostgreSQL and a real MariaDB: the daemon or its worker is killed at every commit and every effect, before and
 //! after it took hold, and at random moments; whatever is handed out afterwards logs in.
 
 use std::time::{Duration, Instant};
 
 use crate::kit::{
-    begin, by_admin_config, credential, own_role, pause, pg_target, role_by_admin, rotate, serves_or_ends,
-    settles_and_logs_in,
+    Logins, QUICK, begin, by_admin_config, credential, own_role, pause, pg_target, role_by_admin, rotate,
+    serves_or_ends, settles_and_logs_in,
 };
-use crate::support::{Daemon, PATIENCE, PgOptions, Postgres, Setup, within};
+use crate::support::{Daemon, MariaDb, PATIENCE, PgOptions, Postgres, Setup, within};
 
 /// The worker's fail points (`FAIL_POINTS` of the rotators, which this package must not link).
 const WORKER_POINTS: &[&str] = &[
@@ -64,6 +64,43 @@ fn i1_no_kill_of_the_worker_loses_a_credential() {
 }
 
 #[test]
+fn i1_no_kill_of_daemon_or_worker_loses_an_account_of_mariadb_that_the_admin_sets() {
+    let server = MariaDb::start();
+    server.root("CREATE USER app@'%' IDENTIFIED BY 'unknown'");
+    let daemon = Setup::new()
+        .config(format!(
+            "{QUICK}{}{}{}",
+            mariadb_target(&server, "admin = \"db/admin\""),
+            credential("db/admin", "db", "account = \"admin\"\nchange_by = \"account\""),
+            credential("app/db", "db", "account = \"app\"")
+        ))
+        .start();
+    daemon.keywheel_ok(&["import", "db/admin"], &server.admin_password);
+    rotate(&daemon, "app/db");
+    let mut daemon = kill_everywhere(daemon, &server, &["app/db"]);
+    daemon.start();
+    kill_workers(daemon, &server, "by MariaDB's admin");
+}
+
+#[test]
+fn i1_no_kill_of_the_worker_loses_an_account_of_mariadb_that_changes_its_own_password() {
+    let server = MariaDb::start();
+    server.root("CREATE USER app@'%' IDENTIFIED BY 'first-of-app'");
+    let own = credential("app/db", "db", "account = \"app\"");
+    let daemon = Setup::new().config(format!("{QUICK}{}{own}", mariadb_target(&server, ""))).start();
+    daemon.keywheel_ok(&["import", "app/db"], "first-of-app");
+    kill_workers(daemon, &server, "own account of MariaDB");
+}
+
+fn mariadb_target(server: &MariaDb, more: &str) -> String {
+    format!(
+        "[target.db]\nkind = \"mysql\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"disabled\"\n{more}\n\
+         lockout = {{ failures = 1000, window = \"1m\" }}\n",
+        server.port
+    )
+}
+
+#[test]
 fn i1_no_kill_at_a_random_moment_loses_a_credential() {
     let pg = Postgres::start(PgOptions::default());
     let mut config = by_admin_config(&pg, "account = \"app\"\nschedule = { every = \"1s\" }");
@@ -103,7 +140,7 @@ fn i1_no_kill_at_a_random_moment_loses_a_credential() {
 
 /// Kills the daemon at the first, second, ... hit of each fail point of one life that rotates `names`, until there is no
 /// such hit; after each kill it is started again, and what is handed out must log in.
-fn kill_everywhere(mut daemon: Daemon, pg: &Postgres, names: &[&str]) {
+fn kill_everywhere(mut daemon: Daemon, server: &impl Logins, names: &[&str]) -> Daemon {
     let began = Instant::now();
     daemon.sigterm();
     let mut kills = 0;
@@ -119,7 +156,7 @@ fn kill_everywhere(mut daemon: Daemon, pg: &Postgres, names: &[&str]) {
             here += 1;
             daemon.start();
             for name in names {
-                settles_and_logs_in(&daemon, pg, name);
+                settles_and_logs_in(&daemon, server, name);
             }
             daemon.sigterm();
         }
@@ -129,6 +166,7 @@ fn kill_everywhere(mut daemon: Daemon, pg: &Postgres, names: &[&str]) {
         kills += here;
     }
     println!("{names:?}: {kills} kills, each followed by a login with what is handed out; {:?}", began.elapsed());
+    daemon
 }
 
 /// Starts, rotates each of `names`, and ends in good order. Whether it died before that.
@@ -161,7 +199,7 @@ fn died_before_rest(daemon: &mut Daemon, name: &str) -> bool {
 }
 
 /// Has every worker end at each of its fail points for a while, then lets workers be.
-fn kill_workers(mut daemon: Daemon, pg: &Postgres, how: &str) {
+fn kill_workers(mut daemon: Daemon, server: &impl Logins, how: &str) {
     for point in WORKER_POINTS {
         daemon.sigterm();
         daemon.set_env("KEYWHEEL_WORKER_FAILPOINT", point);
@@ -174,7 +212,7 @@ fn kill_workers(mut daemon: Daemon, pg: &Postgres, how: &str) {
         daemon.sigterm();
         daemon.set_env("KEYWHEEL_WORKER_FAILPOINT", "");
         daemon.start();
-        let fetched = settles_and_logs_in(&daemon, pg, "app/db");
+        let fetched = settles_and_logs_in(&daemon, server, "app/db");
         println!(
             "{how}, {point}: {}, then version {} logs in",
             if rested.is_some() { "at rest all the same" } else { "stuck while workers die" },

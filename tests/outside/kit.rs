@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Daemon, PATIENCE, Postgres, Scratch, Setup, eventually, within};
+use crate::support::{Daemon, MariaDb, PATIENCE, Postgres, Scratch, Setup, eventually, within};
 
 /// Back-off and lock-out budget that let a test see several tries in little time; root may fetch everything.
 pub(crate) const QUICK: &str = r#"
@@ -101,14 +101,31 @@ pub(crate) fn rotate(daemon: &Daemon, name: &str) -> Fetched {
     fetch(daemon, name)
 }
 
+/// A server that can be logged in to by its own client.
+pub(crate) trait Logins {
+    fn login_works(&self, user: &str, password: &str) -> bool;
+}
+
+impl Logins for Postgres {
+    fn login_works(&self, user: &str, password: &str) -> bool {
+        Self::login_works(self, user, password)
+    }
+}
+
+impl Logins for MariaDb {
+    fn login_works(&self, user: &str, password: &str) -> bool {
+        Self::login_works(self, user, password)
+    }
+}
+
 /// Waits until the credential is at rest, fetches it and logs in with it: nothing was lost, and what is handed out
 /// works (I1, I2, I4).
-pub(crate) fn settles_and_logs_in(daemon: &Daemon, pg: &Postgres, name: &str) -> Fetched {
+pub(crate) fn settles_and_logs_in(daemon: &Daemon, server: &impl Logins, name: &str) -> Fetched {
     let status = settled(daemon, name);
     assert_eq!(status["phase"], "resting", "{status}\n{}", daemon.log());
     let fetched = fetch(daemon, name);
     assert!(
-        pg.login_works(&fetched.username, &fetched.password),
+        server.login_works(&fetched.username, &fetched.password),
         "version {} of {name} is handed out and does not log in: {status}\n{}",
         fetched.version,
         daemon.log()

@@ -7,6 +7,7 @@
 
 mod daemon;
 mod http;
+pub mod mariadb;
 pub mod nspawn;
 mod package;
 pub mod postgres;
@@ -14,6 +15,7 @@ mod scratch;
 
 pub use daemon::{Daemon, Ended, Setup, rotator_binary};
 pub use http::{Answer, get, post, request};
+pub use mariadb::MariaDb;
 pub use package::package;
 pub use postgres::{PgOptions, Postgres, free_port};
 pub use scratch::Scratch;

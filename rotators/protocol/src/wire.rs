@@ -13,6 +13,9 @@ use crate::{Account, By, Description, Fields, Login, PROTOCOL, Reason, Reply, Re
 /// The longest line either side accepts, newline included.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
 
+/// More than any ordinary message has.
+const LINE_BYTES_ORDINARY: usize = 16 << 10;
+
 /// A line that is not a message. Carries no part of the line, which may hold a secret.
 #[derive(Debug, PartialEq, Eq)]
 pub enum WireError {
@@ -260,7 +263,9 @@ pub fn decode_reply(bytes: &[u8]) -> Result<Reply, WireError> {
 /// # Errors
 /// [`WireError::TooLong`].
 pub fn encode_fields(fields: &Fields) -> Result<Zeroizing<Vec<u8>>, WireError> {
-    line(&FieldsOut::of(fields))
+    // A byte takes six at most when it is escaped, and each field has quotes, a colon and a comma.
+    let room = fields.iter().map(|(name, value)| 6 * (name.len() + value.expose().len()) + 6).sum::<usize>();
+    line_within(room + 3, &FieldsOut::of(fields))
 }
 
 /// The fields in a JSON object of strings.
@@ -272,8 +277,12 @@ pub fn decode_fields(bytes: &[u8]) -> Result<Fields, WireError> {
 }
 
 fn line(message: &impl Serialize) -> Result<Zeroizing<Vec<u8>>, WireError> {
-    // Room for any ordinary message at once, so that no grown-out-of buffer with a secret stays behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(16 << 10));
+    line_within(LINE_BYTES_ORDINARY, message)
+}
+
+/// A line with room for `room` bytes at once, so that no grown-out-of buffer with a secret stays behind.
+fn line_within(room: usize, message: &impl Serialize) -> Result<Zeroizing<Vec<u8>>, WireError> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
     serde_json::to_writer(&mut *bytes, message)?;
     bytes.push(b'\n');
     if bytes.len() > LINE_BYTES_MAX { Err(WireError::TooLong) } else { Ok(bytes) }
@@ -289,6 +298,18 @@ fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn i9_fields_never_outgrow_their_buffer() {
+        for secret in ["\u{1}".repeat(5_000), "p\"\\".to_owned(), String::new()] {
+            let mut fields = Fields::login("someone", Secret::new(secret.clone()));
+            fields.insert(&"\u{1f}".repeat(50), Secret::new(secret));
+            let room =
+                fields.iter().map(|(name, value)| 6 * (name.len() + value.expose().len()) + 6).sum::<usize>() + 3;
+            let bytes = encode_fields(&fields).expect("encodes");
+            assert!(bytes.len() <= room && bytes.capacity() == room, "{} {}", bytes.len(), bytes.capacity());
+        }
+    }
 
     #[test]
     fn a_request_survives_the_wire() {
