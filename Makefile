@@ -39,7 +39,7 @@ lint: ## Formatting, clippy, and what the tree depends on
 bench: ## Measures, and prints each figure beside its bar
 	@packaging/setup.sh build
 	cargo build --release --workspace --bins
-	cargo bench -p keywheel
+	cargo bench --quiet -p keywheel --bench store --bench fetch --bench idle
 
 package: ## Builds the .deb in target/debian
 	@packaging/setup.sh build package

@@ -6,6 +6,8 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout, reason = "a measuring program")]
 
+mod report;
+
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -25,6 +27,7 @@ use keywheel::socket::server::{ServerLimits, serve};
 use keywheel::store::{self, Change, Options, Record};
 use keywheel::time::Clock;
 use keywheel_protocol::{Access, Description, Fields, Origin, Overlap, Secret, Setting, SettingKind, Step, Strategy};
+use report::row;
 
 const CLIENTS: usize = 8;
 const ROUNDS: usize = 7;
@@ -56,8 +59,8 @@ fn measure() {
         let mut ratios: Vec<f64> = rates[1].iter().zip(&rates[0]).map(|(ours, bare)| ours / bare).collect();
         let [bare, ours] = rates.map(|mut rates| median(&mut rates));
         let ratio = median(&mut ratios);
-        let verdict = if ratio >= bar { "ok" } else { "UNDER" };
-        println!("fetch, {kept}: {ours:.0}/s against {bare:.0}/s | {ratio:.2} | at least {bar} | {verdict}");
+        let measured = format!("{ours:.0}/s of {bare:.0}/s bare = {ratio:.2}");
+        row(&format!("fetch, {kept}"), &measured, &format!("at least {bar}"), ratio >= bar);
     }
     for mut server in servers {
         server.kill().unwrap();

@@ -2,11 +2,15 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout, reason = "a measuring program")]
 
+mod report;
+
 use std::fmt::Write;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+
+use report::row;
 
 const CREDENTIALS: usize = 1000;
 const WATCH: Duration = Duration::from_secs(15);
@@ -57,10 +61,6 @@ fn main() {
     row("idle, 1,000 credentials: one core", &format!("{share:.2} %"), "at most 0.2 %", share <= 0.2);
     child.kill().unwrap();
     child.wait().unwrap();
-}
-
-fn row(name: &str, measured: &str, bar: &str, holds: bool) {
-    println!("{name} | {measured} | {bar} | {}", if holds { "ok" } else { "OVER" });
 }
 
 fn ticks(child: &Child) -> u64 {

@@ -5,6 +5,8 @@
 #![expect(clippy::print_stdout, reason = "a bench is a program that prints")]
 #![expect(clippy::unwrap_used, reason = "a bench that can't go on ends")]
 
+mod report;
+
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -18,6 +20,7 @@ use keywheel::store::{
 };
 use keywheel::time::Timestamp;
 use keywheel_protocol::{Fields, Secret};
+use report::{figure, row};
 
 /// Commits measured.
 const COMMITS: u64 = 2000;
@@ -43,7 +46,7 @@ fn main() {
         None => tempfile::tempdir_in("target"),
     };
     let scratch = scratch.unwrap();
-    println!("name | measured | bar | ok");
+    report::head();
     measure_commit(&scratch.path().join("commit"));
     let large = scratch.path().join("large");
     measure_fill(&large, credentials());
@@ -94,7 +97,7 @@ fn measure_commit(dir: &Path) {
     let ratio = commit.as_secs_f64() / append.as_secs_f64();
     let name = format!("commit of {} bytes / bare append + fdatasync", bytes.len());
     let measured = format!("{} us / {} us = {ratio:.2}", commit.as_micros(), append.as_micros());
-    row(&name, &measured, "1.30", ratio <= 1.3);
+    row(&name, &measured, "at most 1.3", ratio <= 1.3);
 }
 
 fn measure_fill(dir: &Path, count: usize) {
@@ -105,7 +108,8 @@ fn measure_fill(dir: &Path, count: usize) {
     }
     let took = started.elapsed();
     let bytes = fs::metadata(dir.join("journal")).unwrap().len();
-    println!("fill {count} credentials | {:.1} s, journal {} MB | - |", took.as_secs_f64(), bytes >> 20);
+    let measured = format!("{:.1} s, journal {} MB", took.as_secs_f64(), bytes >> 20);
+    figure(&format!("fill {count} credentials"), &measured);
 }
 
 fn measure_open(dir: &Path) {
@@ -115,21 +119,26 @@ fn measure_open(dir: &Path) {
     for note in &opened.notes {
         println!("note: {note}");
     }
-    row("open", &format!("{took:.2} s"), "1.5 s", took <= 1.5);
+    row("open", &format!("{took:.2} s"), "at most 1.5 s", took <= 1.5);
     let resident = memory_mb("VmRSS:");
-    row("resident after open", &format!("{resident} MB (peak {} MB)", memory_mb("VmHWM:")), "120 MB", resident <= 120);
+    row(
+        "resident after open",
+        &format!("{resident} MB (peak {} MB)", memory_mb("VmHWM:")),
+        "at most 120 MB",
+        resident <= 120,
+    );
 
     let sweep = each(2000, || assert!(opened.reader.due(Timestamp(FAR - 1), 1000).unwrap().is_empty()));
     let measured = format!("{:.1} us", sweep.as_secs_f64() * 1e6);
-    row("due sweep, nothing due", &measured, "50 us", sweep <= Duration::from_micros(50));
+    row("due sweep, nothing due", &measured, "at most 50 us", sweep <= Duration::from_micros(50));
     let mut number = 0;
     let read = each(5000, || {
         number = (number * 31 + 7) % credentials();
         assert!(opened.reader.record(&name(number)).unwrap().is_some());
         assert!(opened.reader.secret(&name(number), Version(1)).unwrap().is_some());
     });
-    println!("record + secret of one credential | {:.1} us | - |", read.as_secs_f64() * 1e6);
-    row("resident after reads", &format!("{} MB", memory_mb("VmRSS:")), "120 MB", memory_mb("VmRSS:") <= 120);
+    figure("record + secret of one credential", &format!("{:.1} us", read.as_secs_f64() * 1e6));
+    row("resident after reads", &format!("{} MB", memory_mb("VmRSS:")), "at most 120 MB", memory_mb("VmRSS:") <= 120);
 }
 
 fn each(times: usize, mut call: impl FnMut()) -> Duration {
@@ -145,10 +154,6 @@ fn each(times: usize, mut call: impl FnMut()) -> Duration {
 fn median(spans: &mut [Duration]) -> Duration {
     spans.sort_unstable();
     spans[spans.len() / 2]
-}
-
-fn row(name: &str, measured: &str, bar: &str, ok: bool) {
-    println!("{name} | {measured} | {bar} | {}", if ok { "ok" } else { "over" });
 }
 
 fn memory_mb(field: &str) -> u64 {

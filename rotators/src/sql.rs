@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
-use keywheel_protocol::{Reason, Reply};
+use keywheel_protocol::{By, Reason, Reply, Request, Yes};
+
+use crate::settings::Pair;
 
 /// Where distributions keep the host's certificate authorities.
 const HOST_AUTHORITIES: &[&str] = &[
@@ -23,6 +25,40 @@ pub(crate) enum Stage {
     Question,
     /// The change was sent.
     Change,
+}
+
+/// Runs a step to its end.
+pub(crate) fn run(step: impl Future<Output = Result<Reply, Reply>>) -> Reply {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Reply::not_reached(format!("the worker has no event loop: {error}")),
+    };
+    let reply = runtime.block_on(step).unwrap_or_else(|reply| reply);
+    // A name that is still being looked up must not hold up the answer.
+    runtime.shutdown_background();
+    reply
+}
+
+/// Who makes the change, and the login to make it with: an account can change no password but its own.
+pub(crate) fn changer<'a>(request: &'a Request, subject: &Pair<'_>) -> Result<(By, Pair<'a>), Reply> {
+    let login = Pair::login(request)?;
+    let by = request.login.as_ref().map_or(By::Account, |login| login.by);
+    if by == By::Account && login.username != subject.username {
+        let message =
+            format!("{} can't change the password of {}; give the target an admin", login.username, subject.username);
+        return Err(Reply::no(Reason::Unsupported, message));
+    }
+    Ok((by, login))
+}
+
+/// A yes with a note.
+pub(crate) fn noted(note: Option<String>) -> Reply {
+    Reply::Yes(Yes { note, ..Yes::default() })
+}
+
+/// Whether the server refused the login itself.
+pub(crate) fn is_refused_login(reply: &Reply) -> bool {
+    matches!(reply, Reply::No { reason: Reason::Credential, .. })
 }
 
 /// The verdict on a deadline that passed.

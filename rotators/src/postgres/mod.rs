@@ -12,12 +12,12 @@ mod verdict;
 
 pub(crate) use describe::describe;
 
-use keywheel_protocol::{By, Reason, Reply, Request, Step, Yes};
+use keywheel_protocol::{By, Reason, Reply, Request, Step};
 use sqlx::Row;
 
 use crate::deadline::Deadline;
 use crate::settings::{Pair, Settings, is_plain};
-use crate::sql::Stage;
+use crate::sql::{self, Stage, is_refused_login, noted};
 use session::{Session, Target, identifier, literal};
 
 /// The longest password that is set, in bytes. SCRAM hashes any length; this is far above what clients can type or store.
@@ -27,36 +27,22 @@ const NAME_BYTES_MAX: usize = 63;
 
 /// Performs one step.
 pub(crate) fn answer(request: &Request) -> Reply {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return Reply::not_reached(format!("the worker has no event loop: {error}")),
-    };
-    let reply = runtime.block_on(async {
+    sql::run(async {
         let deadline = Deadline::after_ms(request.deadline_ms);
-        let step = match request.step {
+        match request.step {
             Step::Apply => apply(request, deadline).await,
             Step::Verify => verify(request, deadline).await,
             Step::Retire => retire(request, deadline).await,
             Step::Discover => discover::discover(request, deadline).await,
             Step::Describe => Err(Reply::no(Reason::Unsupported, "describe is answered without a server")),
-        };
-        step.unwrap_or_else(|reply| reply)
-    });
-    // A name that is still being looked up must not hold up the answer.
-    runtime.shutdown_background();
-    reply
+        }
+    })
 }
 
 async fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     let subject = checked_subject(request)?;
     let target = Target::of(request)?;
-    let login = Pair::login(request)?;
-    let by = request.login.as_ref().map_or(By::Account, |login| login.by);
-    if by == By::Account && login.username != subject.username {
-        let message =
-            format!("{} can't change the password of {}; give the target an admin", login.username, subject.username);
-        return Err(Reply::no(Reason::Unsupported, message));
-    }
+    let (by, login) = sql::changer(request, &subject)?;
     let mut session = match target.connect(login, deadline).await {
         Err(refused) if by == By::Account && is_refused_login(&refused) => {
             // An earlier try of this very change may have taken hold.
@@ -130,14 +116,6 @@ async fn retire(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
         subject.username
     );
     Ok(noted(Some(note)))
-}
-
-fn noted(note: Option<String>) -> Reply {
-    Reply::Yes(Yes { note, ..Yes::default() })
-}
-
-fn is_refused_login(reply: &Reply) -> bool {
-    matches!(reply, Reply::No { reason: Reason::Credential, .. })
 }
 
 /// The subject of an `apply`, if its password can be set.
