@@ -34,13 +34,17 @@ impl MariaDb {
         let scratch = tempfile::Builder::new().prefix("keywheel-my-").tempdir().expect("a scratch folder");
         let at = |name: &str| scratch.path().join(name);
         fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).expect("mode of the scratch folder");
-        fs::create_dir(at("data")).expect("a folder");
+        for folder in ["data", "tmp"] {
+            fs::create_dir(at(folder)).expect("a folder");
+        }
         let admin_password = random_hex();
         let socket = at("socket");
         let mut this = Self { port: 0, socket, admin_password, server: None, scratch };
         this.give_away();
         let mut install = Command::new("mariadb-install-db");
         install.args(["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"]);
+        // A server removes the temporary tables that it finds in its folder, whoever made them.
+        install.arg(format!("--tmpdir={}", this.at("tmp").display()));
         install.arg(format!("--datadir={}", this.at("data").display()));
         as_server_user(&mut install);
         let output = install.current_dir("/").output().expect("mariadb-install-db runs");
@@ -66,7 +70,7 @@ impl MariaDb {
             let mut mariadbd = Command::new("mariadbd");
             mariadbd.args(["--no-defaults", "--skip-name-resolve", "--bind-address=127.0.0.1", "--general-log=1"]);
             mariadbd.args(["--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=8M", "--log-bin=binlog"]);
-            for (option, value) in [("datadir", "data"), ("socket", "socket"), ("pid-file", "pid")] {
+            for (option, value) in [("datadir", "data"), ("tmpdir", "tmp"), ("socket", "socket"), ("pid-file", "pid")] {
                 mariadbd.arg(format!("--{option}={}", self.at(value).display()));
             }
             mariadbd.arg(format!("--general-log-file={}", self.at("data/general.log").display()));
@@ -130,7 +134,7 @@ impl MariaDb {
 
     fn give_away(&self) {
         if let Some((uid, gid)) = server_user() {
-            for path in [self.scratch.path(), &self.at("data")] {
+            for path in [self.scratch.path(), &self.at("data"), &self.at("tmp")] {
                 std::os::unix::fs::chown(path, Some(uid), Some(gid)).expect("given away");
             }
         }
