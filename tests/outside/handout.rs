@@ -329,15 +329,15 @@ fn i7_an_audit_log_on_a_disk_that_fills_up_ends_hand_out_until_there_is_space() 
     assert!(verdict.contains("each as it was written"), "{verdict}");
 }
 
-/// Asks for `web--app` at the service manager's socket, from the address that the manager has for `app.service`.
-fn as_the_manager(daemon: &Daemon, user: &str) -> Command {
+/// Asks for `id` at the service manager's socket, from the address that the manager has for `app.service`.
+fn as_the_manager(daemon: &Daemon, user: &str, id: &str) -> Command {
     // perl is part of every Debian, and can bind an abstract address.
     let script = r#"alarm 20; socket(S, AF_UNIX, SOCK_STREAM, 0) or die; local $/;
-        bind(S, pack_sockaddr_un("\0feed$$/unit/app.service/web--app")) or die $!;
+        bind(S, pack_sockaddr_un("\0feed$$/unit/app.service/$ARGV[1]")) or die $!;
         connect(S, pack_sockaddr_un($ARGV[0])) or die $!; print <S>"#;
     let mut setpriv = Command::new("setpriv");
     setpriv.args(["--reuid", user, "--regid", user, "--clear-groups", "perl", "-MSocket", "-e", script]);
-    setpriv.arg(daemon.scratch.at("run/systemd.sock"));
+    setpriv.arg(daemon.scratch.at("run/systemd.sock")).arg(id);
     setpriv
 }
 
@@ -346,7 +346,7 @@ fn a_unit_that_waits_while_the_daemon_ends_is_refused_and_not_given_an_empty_sec
     let mut daemon = sealed();
     daemon.spawn();
     eventually("it says that it is sealed", || daemon.get("/v1/health").ok());
-    let waiting = as_the_manager(&daemon, "0").stdout(Stdio::piped()).spawn().expect("perl runs");
+    let waiting = as_the_manager(&daemon, "0", "web--app").stdout(Stdio::piped()).spawn().expect("perl runs");
     pause(1000);
     daemon.sigterm();
     let answer = waiting.wait_with_output().expect("an answer");
@@ -396,8 +396,10 @@ fn a_path_may_be_escaped_and_a_body_is_refused() {
 fn i10_a_forged_address_at_the_service_managers_socket_gets_nothing() {
     let unit = "[grant.unit]\ncredentials = [\"web/app\"]\nunit = \"app.service\"\n";
     let daemon = web(unit);
-    let ask = |user: &str| as_the_manager(&daemon, user).output().expect("perl runs");
+    let ask = |user: &str| as_the_manager(&daemon, user, "web--app").output().expect("perl runs");
     assert_eq!(said(&ask("0")), "first", "the manager itself");
+    let whole = as_the_manager(&daemon, "0", "web--app.json").output().expect("perl runs");
+    assert_eq!(said(&whole).trim_end(), r#"{"password":"first","username":"app"}"#);
     let refused = ask("65534");
     assert!(!refused.status.success() && refused.stdout.is_empty(), "the socket is root's alone");
     // Behind the mode stands the kernel's word.
