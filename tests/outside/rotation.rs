@@ -247,6 +247,24 @@ fn importing_a_wrong_password_stores_nothing() {
 }
 
 #[test]
+fn a_reload_takes_the_first_secret_from_the_file_that_is_named_and_check_shows_when_it_is_due() {
+    let pg = Postgres::start(PgOptions::default());
+    let daemon = own_role(&pg);
+    pg.create_login("second", "first-of-second");
+    let file = daemon.scratch.file("second.password", "first-of-second", 0o600);
+    let more =
+        format!("account = \"second\"\ninitial = {{ file = {:?} }}\nschedule = {{ cron = \"0 3 * * SUN\" }}", file);
+    daemon.configure(&(own_role_config(&pg) + &credential("second", "pg", &more)));
+    daemon.keywheel_ok(&["reload"], "");
+    let taken = eventually("the first secret is taken", || try_fetch(&daemon, "second").ok());
+    assert_eq!(taken.password, "first-of-second");
+    let shown = daemon.keywheel_ok(&["check", "--config", &daemon.config.display().to_string(), "--json"], "");
+    let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    let row = shown["credentials"].as_array().expect("rows").iter().find(|row| row["name"] == "second").expect("it");
+    assert!(row["next"].as_str().is_some_and(|next| next.starts_with("Sun ") && next.contains(" 03:0")), "{row}");
+}
+
+#[test]
 fn i12_a_reload_adds_and_removes_and_a_bad_one_keeps_what_is_in_force_and_says_why() {
     let pg = Postgres::start(PgOptions::default());
     let daemon = own_role(&pg);
