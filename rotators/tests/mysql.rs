@@ -117,6 +117,18 @@ fn accounts_in_turn_are_made_useless_and_useful_again() {
 }
 
 #[test]
+fn a_password_is_sent_as_it_is_where_the_target_says_so() {
+    let server = MariaDb::start();
+    create(&server, "app", "old");
+    let place = by_tcp(&server).with("clear_text", true);
+    yes(place.apply("app", "clear-1'; \\", (By::Account, "app", "old")));
+    yes(place.verify("app", "clear-1'; \\"));
+    yes(place.apply("app", "clear-2", admin(&server)));
+    yes(place.verify("app", "clear-2"));
+    assert!(server.log().contains("clear-2"), "this server logs what it is sent, as the page says");
+}
+
+#[test]
 fn i3_a_server_that_is_away_is_not_reached() {
     let mut server = MariaDb::start();
     create(&server, "app", "old");

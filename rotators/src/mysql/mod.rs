@@ -136,16 +136,21 @@ async fn change(
     }
     let quoted = account.quoted();
     match (method, by) {
+        // First, since it is set where the server refuses hashes.
+        (Method::Native | Method::Sha2, _) if target.clear_text() => {
+            let clear = session::literal(password.expose());
+            Ok(match by {
+                By::Account if session.is_mariadb() => format!("SET PASSWORD = PASSWORD({clear})"),
+                By::Account => format!("ALTER USER USER() IDENTIFIED BY {clear}"),
+                By::Admin => format!("ALTER USER {quoted} IDENTIFIED BY {clear}"),
+            })
+        }
         (Method::Native, By::Account) if session.is_mariadb() => {
             Ok(format!("SET PASSWORD = {}", session::literal(&native::hash(password))))
         }
         (Method::Native, By::Admin) => {
             let hash = session::literal(&native::hash(password));
             Ok(format!("ALTER USER {quoted} IDENTIFIED WITH mysql_native_password AS {hash}"))
-        }
-        (Method::Native | Method::Sha2, _) if target.clear_text() => {
-            let who = if by == By::Account { "USER()" } else { quoted.as_str() };
-            Ok(format!("ALTER USER {who} IDENTIFIED BY {}", session::literal(password.expose())))
         }
         (Method::Native | Method::Sha2, _) => {
             let message = format!(
