@@ -26,7 +26,9 @@ use keywheel::socket::handout::{Handout, Sources};
 use keywheel::socket::server::{ServerLimits, serve};
 use keywheel::store::{self, Change, Options, Record};
 use keywheel::time::Clock;
-use keywheel_protocol::{Access, Description, Fields, Origin, Overlap, Secret, Setting, SettingKind, Step, Strategy};
+use keywheel_protocol::{
+    Access, Description, Fields, Makes, Origin, Overlap, Secret, Setting, SettingKind, Step, Strategy,
+};
 use report::row;
 
 const CLIENTS: usize = 8;
@@ -195,6 +197,7 @@ fn config(dir: &Path) -> keywheel::config::Config {
             summary: String::new(),
             origin: Origin::Ours,
             overlap: Overlap::Replaces,
+            makes: Makes::Password,
             strategies: vec![Strategy::Replace],
             steps: vec![Step::Apply, Step::Verify],
             target: vec![Setting {

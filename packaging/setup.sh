@@ -18,7 +18,7 @@ crates=()
 for job in "$@"; do
   case $job in
     # aws-lc-sys compiles C; everything else is Rust.
-    build) packages+=(gcc libc6-dev make pkg-config ca-certificates) ;;
+    build) packages+=(gcc libc6-dev libssl-dev make pkg-config ca-certificates) ;;
     demo) packages+=(apache2-utils curl) ;;
     postgres) packages+=(postgresql postgresql-client) ;;
     # A real init for the tests of the units; servers and tools for the others.

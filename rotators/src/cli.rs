@@ -18,7 +18,7 @@ use crate::{KINDS, Kind, failpoint, serve};
 const USAGE: &str = "\
 keywheel-rotator: the rotators of keywheel, one process per step
 
-  keywheel-rotator run [--read PATH].. [--replace PATH].. [--connect PORT].. (KIND | --exec PATH)
+  keywheel-rotator run [--read PATH].. [--replace PATH].. [--run PATH].. [--connect PORT].. (KIND | --exec PATH)
       enter the cage, then answer requests on standard input, one line each
   keywheel-rotator list [FOLDER] [--json]
       the kinds that are built in, and the executables in FOLDER (/usr/lib/keywheel/rotators)
@@ -119,6 +119,7 @@ impl Arguments {
             match argument.to_str() {
                 Some("--read") => parsed.permissions.read.push(value()?.into()),
                 Some("--replace") => parsed.permissions.replace.push(value()?.into()),
+                Some("--run") => parsed.permissions.run.push(value()?.into()),
                 Some("--connect") => parsed.permissions.connect.push(port(&value()?)?),
                 Some("--exec") => parsed.program = Some(value()?.into()),
                 Some("--failpoint") => parsed.fail_point = Some(text(value()?)?),

@@ -3,10 +3,13 @@
 //!
 //! `rotators/PROTOCOL.md` describes the protocol for authors of further rotators.
 
+mod authorities;
 pub mod cage;
 pub mod cli;
 pub mod contract;
 mod deadline;
+#[allow(dead_code)]
+mod declare;
 pub mod failpoint;
 mod htpasswd;
 pub mod kinds;
@@ -15,7 +18,9 @@ mod postgres;
 mod program;
 pub mod serve;
 mod settings;
-mod sql;
+mod step;
+#[allow(dead_code)]
+mod tls;
 
 pub use failpoint::FAIL_POINTS;
 pub use kinds::{KINDS, Kind};

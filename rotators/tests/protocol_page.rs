@@ -54,6 +54,9 @@ fn every_word_of_the_protocol_is_explained() {
         "token",
         "deadline_ms",
         "1,048,576",
+        "rehearse",
+        "lockout",
+        "ssh_key",
     ] {
         assert!(page.contains(word), "{word}");
     }

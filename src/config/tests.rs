@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use keywheel_protocol::{Access, By, Description, Origin, Overlap, Setting, SettingKind, Step, Strategy};
+use keywheel_protocol::{Access, By, Description, Makes, Origin, Overlap, Setting, SettingKind, Step, Strategy};
 
 use super::*;
 use crate::ids::{CredentialName, TargetName};
@@ -50,6 +50,7 @@ fn describe(kind: &str, _daemon: &Daemon) -> Result<Description, String> {
         kind: kind.to_owned(),
         summary: "For tests".to_owned(),
         origin: if minting { Origin::Theirs } else { Origin::Ours },
+        makes: Makes::Password,
         overlap: if minting { Overlap::Both } else { Overlap::Replaces },
         strategies: if minting { vec![Strategy::Overlap] } else { vec![Strategy::Replace, Strategy::Alternate] },
         steps,

@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use keywheel_protocol::{By, Fields, Login, Reply, Request, Secret, Step, Yes};
+use keywheel_protocol::{By, Fields, Lockout, Login, Reply, Request, Secret, Step, Yes};
 
 use super::{Control, plain, unknown};
 use crate::api::{ApiError, Discovered, ErrorCode, SecretInput, Stored, Verified};
 use crate::config::{Credential, Target};
-use crate::engine::{Command, Message, answer_of, code_of};
+use crate::engine::{Command, Message, answer_of, code_of, sample};
 use crate::ids::{CredentialName, TargetName, Version};
-use crate::rotation::Phase;
+use crate::rotation::{Phase, Rules};
 use crate::store::{Record, Source};
 use crate::worker::credential_settings;
 
@@ -99,16 +99,24 @@ impl Control {
                 return Err(no_version(name));
             }
         }
-        let who = match (credential.change_by, &credential.target.admin) {
+        let (who, login) = match (credential.change_by, &credential.target.admin) {
             (By::Admin, Some(admin)) => {
                 let configured = self.credential(admin)?;
                 let record = self.record(admin)?;
                 self.log_in(&configured, self.secret(&record, admin)?).await?;
                 plan.push(format!("the admin credential {admin} logs in"));
-                admin.to_string()
+                (admin.to_string(), Login { by: By::Admin, fields: self.secret(&record, admin)? })
             }
-            (By::Admin, None) | (By::Account, _) => "the account itself".to_owned(),
+            (By::Admin, None) | (By::Account, _) => {
+                ("the account itself".to_owned(), Login { by: By::Account, fields: self.secret(&record, name)? })
+            }
         };
+        if credential.target.description.steps.contains(&Step::Rehearse) {
+            let yes = self.rehearse_step(credential, sample(credential, &record)?, login).await?;
+            plan.push(format!("{} would take the change", credential.target.name));
+            plan.extend(yes.note);
+            plan.extend(yes.lockout.map(|told| of_lockout(told, &credential.rules)));
+        }
         plan.push(format!("a new value of {:.0} bits would be stored", credential.policy.entropy_bits()));
         let target = &credential.target.name;
         plan.push(format!("{who} would set it at {target}, and a fresh login would prove it"));
@@ -118,6 +126,24 @@ impl Control {
             plan.push("the version before ends as the new one is set".to_owned());
         }
         Ok(())
+    }
+
+    async fn rehearse_step(
+        &self,
+        credential: &Arc<Credential>,
+        subject: Option<Fields>,
+        login: Login,
+    ) -> Result<Yes, ApiError> {
+        let request = Request {
+            step: Step::Rehearse,
+            target: credential.target.settings.clone(),
+            credential: credential_settings(credential),
+            token: None,
+            subject,
+            login: Some(login),
+            deadline_ms: deadline(&credential.target),
+        };
+        told(self.workers.step(&credential.target, request).await)
     }
 
     /// The accounts of a target, and who manages them here.
@@ -168,7 +194,7 @@ impl Control {
         let request = Request {
             step: Step::Verify,
             target: credential.target.settings.clone(),
-            credential: credential_settings(&credential.settings, &credential.accounts),
+            credential: credential_settings(credential),
             token: None,
             subject: Some(fields),
             login: None,
@@ -222,6 +248,26 @@ fn told(reply: Reply) -> Result<Yes, ApiError> {
         Reply::No { message, .. } => Err(plain(code, &format!("refused: {message}"))),
         Reply::NotReached { message } => Err(plain(code, &format!("not reached: {message}"))),
         Reply::InDoubt { message } => Err(plain(code, &format!("no clear answer: {message}"))),
+    }
+}
+
+/// What to do where a target says that it locks accounts sooner than its `lockout` here has it.
+fn of_lockout(told: Lockout, rules: &Rules) -> String {
+    let (failures, window_s) = (told.failures, told.window_s);
+    let forgets =
+        if window_s == 0 { "never forgets them".to_owned() } else { format!("forgets them after {window_s} s") };
+    let says = format!("the target locks an account at failed login {failures} and {forgets}");
+    let budget = rules.lockout.budget();
+    let sooner = failures < rules.lockout.failures;
+    // A window of 0 never ends; the longest that can be configured is 30 days.
+    let longer = window_s == 0 || window_s > rules.lockout.window.as_secs();
+    if sooner || longer {
+        let window = if window_s == 0 { "30d".to_owned() } else { format!("{window_s}s") };
+        format!(
+            "{says}; `lockout` of the target allows more: set it to {{ failures = {failures}, window = \"{window}\" }}"
+        )
+    } else {
+        format!("{says}; keywheel spends {budget} at most")
     }
 }
 

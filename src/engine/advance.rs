@@ -128,7 +128,7 @@ fn note_login(record: &mut Record, step: Step, answer: Answer) {
     let counted = match step {
         Step::Verify => true,
         Step::Apply => matches!(&record.phase, Phase::Staged(Staged { by: By::Account, .. })),
-        Step::Describe | Step::Retire | Step::Discover => false,
+        Step::Describe | Step::Retire | Step::Discover | Step::Rehearse => false,
     };
     if counted {
         settle_login(&mut record.logins, answer);

@@ -223,7 +223,7 @@ impl Engine {
         Ok(Request {
             step,
             target: credential.target.settings.clone(),
-            credential: credential_settings(&credential.settings, &credential.accounts),
+            credential: credential_settings(credential),
             token,
             subject,
             login,
@@ -272,14 +272,30 @@ pub(super) fn make(
     if credential.rules.origin == Origin::Theirs {
         return Ok(None);
     }
+    let account = record.version(candidate).and_then(|info| info.account.as_deref());
+    drawn(policy, account).map(Some)
+}
+
+/// A secret as the next rotation would make it, kept nowhere; none where the provider makes it.
+///
+/// # Errors
+/// No randomness.
+pub fn sample(credential: &Credential, record: &Record) -> Result<Option<Fields>, ApiError> {
+    if credential.rules.origin == Origin::Theirs {
+        return Ok(None);
+    }
+    drawn(&credential.policy, next_account(record, credential).as_deref()).map(Some)
+}
+
+/// A new secret for an account, kept nowhere yet.
+fn drawn(policy: &Policy, account: Option<&str>) -> Result<Fields, ApiError> {
     let mut failed = false;
     let mut draw = |bytes: &mut [u8]| failed |= getrandom::fill(bytes).is_err();
     let password = policy.generate(&mut draw);
     if failed {
         return Err(no_randomness());
     }
-    let account = record.version(candidate).and_then(|info| info.account.as_deref());
-    Ok(Some(with_account(account, password)))
+    Ok(with_account(account, password))
 }
 
 /// The fields of a password for an account, or for a kind without accounts.

@@ -18,6 +18,7 @@ mod sweep;
 mod tell;
 mod turn;
 
+pub use effects::sample;
 pub use message::{Command, EngineGone, EngineHandle, Info, Message};
 pub use run::{Engine, NOTE_AUDIT, Parts};
 pub use tell::{answer_of, code_of};

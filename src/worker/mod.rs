@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 pub use command::{Program, ProgramError};
 
-use crate::config::{Daemon, Target};
+use crate::config::{Credential, Daemon, Target, strategy_word};
 
 /// How long a rotator may take to describe itself.
 const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -115,10 +115,11 @@ fn redacted(reply: Reply, request: &Request) -> Reply {
     }
 }
 
-/// The settings a credential's requests carry: its own and its accounts.
-pub fn credential_settings(settings: &Map<String, Value>, accounts: &[String]) -> Map<String, Value> {
-    let mut all = settings.clone();
-    match accounts {
+/// The settings a credential's requests carry: its own, its accounts and its strategy.
+pub fn credential_settings(credential: &Credential) -> Map<String, Value> {
+    let mut all = credential.settings.clone();
+    all.insert("strategy".to_owned(), Value::from(strategy_word(credential.strategy)));
+    match credential.accounts.as_slice() {
         [] => {}
         [one] => {
             all.insert("account".to_owned(), Value::from(one.as_str()));

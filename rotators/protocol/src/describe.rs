@@ -24,6 +24,17 @@ pub enum Overlap {
     Both,
 }
 
+/// What keywheel generates for a kind of origin `ours`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Makes {
+    /// A `password`, by the credential's generation policy.
+    #[default]
+    Password,
+    /// An SSH key pair: `private_key` in OpenSSH's format and `public_key`, one line of `authorized_keys` without options.
+    SshKey,
+}
+
 /// How an operator wants a credential turned over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -67,6 +78,8 @@ pub enum Access {
     Read,
     /// Reading and replacing: the folder of the file is opened for writing, as an atomic replace needs it.
     Replace,
+    /// Running it: the path is a program, and what it calls may run as well.
+    Run,
 }
 
 /// One key that `[target.*]` or `[credential.*]` may carry for this kind.
@@ -101,8 +114,11 @@ pub struct Description {
     pub summary: String,
     /// Who makes the secret.
     pub origin: Origin,
-    /// Whether two versions can be valid at once under `replace`. Under `alternate` they always can.
+    /// Whether two versions can be valid at once under `replace`. Under the other strategies they always can.
     pub overlap: Overlap,
+    /// What a new version is made of (origin `ours`).
+    #[serde(default)]
+    pub makes: Makes,
     /// The strategies it knows, the recommended one first.
     pub strategies: Vec<Strategy>,
     /// The steps it answers.

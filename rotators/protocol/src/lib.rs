@@ -10,8 +10,8 @@ mod permissions;
 mod secret;
 mod wire;
 
-pub use describe::{Access, Description, Origin, Overlap, Setting, SettingKind, Strategy};
-pub use message::{Account, By, Login, Reason, Reply, Request, Step, Yes};
+pub use describe::{Access, Description, Makes, Origin, Overlap, Setting, SettingKind, Strategy};
+pub use message::{Account, By, Lockout, Login, Reason, Reply, Request, Step, Yes};
 pub use permissions::Permissions;
 pub use secret::{Fields, Secret};
 pub use wire::{

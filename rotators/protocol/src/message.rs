@@ -19,6 +19,8 @@ pub enum Step {
     Retire,
     /// List the target's accounts. Changes nothing.
     Discover,
+    /// Say what `apply` would answer, as far as that can be known without a change. Changes nothing.
+    Rehearse,
 }
 
 /// Whose login makes a change.
@@ -90,6 +92,15 @@ pub struct Account {
     pub facts: Map<String, Value>,
 }
 
+/// After how many failed logins a target locks an account, as it says itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lockout {
+    /// The failure that locks, from 1.
+    pub failures: u32,
+    /// Seconds after which failures are forgotten; 0 if they never are.
+    pub window_s: u64,
+}
+
 /// What a `yes` carries, by step.
 #[derive(Debug, Default)]
 pub struct Yes {
@@ -99,6 +110,8 @@ pub struct Yes {
     pub description: Option<Box<Description>>,
     /// `discover`.
     pub accounts: Option<Vec<Account>>,
+    /// `rehearse`, where the target shows it: when it locks the account.
+    pub lockout: Option<Lockout>,
     /// Something the operator should read, not secret.
     pub note: Option<String>,
 }

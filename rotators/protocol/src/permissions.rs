@@ -15,6 +15,8 @@ pub struct Permissions {
     pub read: Vec<PathBuf>,
     /// Files that it may replace.
     pub replace: Vec<PathBuf>,
+    /// Programs that it may run, with what they call.
+    pub run: Vec<PathBuf>,
     /// TCP ports that it may connect to.
     pub connect: Vec<u16>,
 }
@@ -25,7 +27,8 @@ impl Permissions {
         let read = self.read.iter().flat_map(|path| ["--read".into(), path.clone().into_os_string()]);
         let replace = self.replace.iter().flat_map(|path| ["--replace".into(), path.clone().into_os_string()]);
         let connect = self.connect.iter().flat_map(|port| ["--connect".into(), port.to_string().into()]);
-        read.chain(replace).chain(connect).collect()
+        let run = self.run.iter().flat_map(|path| ["--run".into(), path.clone().into_os_string()]);
+        read.chain(replace).chain(run).chain(connect).collect()
     }
 }
 
@@ -55,6 +58,7 @@ impl Permissions {
                 Access::None => {}
                 Access::Read => self.read.push(value.into()),
                 Access::Replace => self.replace.push(value.into()),
+                Access::Run => self.run.push(value.into()),
             }
         }
     }
@@ -86,6 +90,7 @@ mod tests {
             summary: String::new(),
             origin: Origin::Ours,
             overlap: Overlap::Replaces,
+            makes: crate::Makes::Password,
             strategies: vec![],
             steps: vec![],
             target: vec![

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use crate::{Account, By, Description, Fields, Login, PROTOCOL, Reason, Reply, Request, Secret, Step, Yes};
+use crate::{Account, By, Description, Fields, Lockout, Login, PROTOCOL, Reason, Reply, Request, Secret, Step, Yes};
 
 /// The longest line either side accepts, newline included.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
@@ -140,6 +140,8 @@ enum ReplyOut<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         accounts: Option<&'a [Account]>,
         #[serde(skip_serializing_if = "Option::is_none")]
+        lockout: Option<Lockout>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         note: Option<&'a str>,
     },
     No {
@@ -166,6 +168,8 @@ enum ReplyIn {
         description: Option<Box<Description>>,
         #[serde(default)]
         accounts: Option<Vec<Account>>,
+        #[serde(default)]
+        lockout: Option<Lockout>,
         #[serde(default)]
         note: Option<String>,
     },
@@ -233,6 +237,7 @@ pub fn encode_reply(reply: &Reply) -> Result<Zeroizing<Vec<u8>>, WireError> {
             fields: yes.fields.as_ref().map(FieldsOut::of),
             description: yes.description.as_deref(),
             accounts: yes.accounts.as_deref(),
+            lockout: yes.lockout,
             note: yes.note.as_deref(),
         },
         Reply::No { reason, message, retry_after_s } => {
@@ -249,8 +254,8 @@ pub fn encode_reply(reply: &Reply) -> Result<Zeroizing<Vec<u8>>, WireError> {
 /// [`WireError::TooLong`] and [`WireError::Malformed`].
 pub fn decode_reply(bytes: &[u8]) -> Result<Reply, WireError> {
     Ok(match parse(bytes)? {
-        ReplyIn::Yes { fields, description, accounts, note } => {
-            Reply::Yes(Yes { fields: fields.map(Fields::from), description, accounts, note })
+        ReplyIn::Yes { fields, description, accounts, lockout, note } => {
+            Reply::Yes(Yes { fields: fields.map(Fields::from), description, accounts, lockout, note })
         }
         ReplyIn::No { reason, message, retry_after_s } => Reply::No { reason, message, retry_after_s },
         ReplyIn::NotReached { message } => Reply::NotReached { message },

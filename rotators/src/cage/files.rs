@@ -50,8 +50,10 @@ const DNS: u16 = 53;
 /// Puts the rules in force and says which walls stand: files, ports, scope.
 pub(super) fn confine(plan: &Plan) -> Result<(bool, bool, bool), RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
-    // Only a program that takes over needs to execute: its interpreter, and the commands of a script.
-    let run = if plan.program.is_some() { read | AccessFs::Execute } else { read };
+    let run = read | AccessFs::Execute;
+    // Whoever runs one program runs its interpreter, its loader and the commands of a script.
+    let runs = plan.program.is_some() || !plan.permissions.run.is_empty();
+    let system = if runs { run } else { read };
     let replace = read
         | AccessFs::WriteFile
         | AccessFs::MakeReg
@@ -64,10 +66,11 @@ pub(super) fn confine(plan: &Plan) -> Result<(bool, bool, bool), RulesetError> {
         .handle_access(AccessNet::from_all(TRIED))?
         .scope(Scope::from_all(TRIED))?
         .create()?
-        .add_rules(path_beneath_rules(SYSTEM, run))?
+        .add_rules(path_beneath_rules(SYSTEM, system))?
         .add_rules(path_beneath_rules(SETTINGS, read))?
         .add_rules(path_beneath_rules(["/dev/null"], AccessFs::ReadFile | AccessFs::WriteFile))?
         .add_rules(path_beneath_rules(&plan.program, run))?
+        .add_rules(path_beneath_rules(&plan.permissions.run, run))?
         .add_rules(path_beneath_rules(&plan.permissions.read, read))?
         .add_rules(path_beneath_rules(folders(&plan.permissions.replace), replace))?;
     let ports = plan.permissions.connect.iter().copied().chain([DNS]);

@@ -92,9 +92,10 @@ fn unsound(description: &Description) -> Option<String> {
     if let Some(step) = [Step::Describe, Step::Apply, Step::Verify].iter().find(|s| !description.steps.contains(s)) {
         return Some(format!("the step {step:?} is missing, which every rotator has"));
     }
-    let lasting = description.overlap == Overlap::Both || description.strategies.contains(&Strategy::Alternate);
+    let lasting = description.overlap == Overlap::Both
+        || description.strategies.iter().any(|strategy| *strategy != Strategy::Replace);
     if lasting && !description.steps.contains(&Step::Retire) {
-        return Some("the step Retire is missing: with alternate, or overlap both, old versions live on".to_owned());
+        return Some("the step Retire is missing: with alternate or overlap, old versions live on".to_owned());
     }
     for settings in [&description.target, &description.credential] {
         for (place, setting) in settings.iter().enumerate() {

@@ -7,11 +7,13 @@ mod file;
 mod lines;
 
 use keywheel_protocol::{
-    Access, Account, Description, Origin, Overlap, Reason, Reply, Request, Setting, SettingKind, Step, Strategy, Yes,
+    Access, Account, Description, Makes, Origin, Overlap, Reason, Reply, Request, Setting, SettingKind, Step, Strategy,
+    Yes,
 };
 use serde_json::{Map, Value};
 
 use crate::deadline::Deadline;
+use crate::declare::{default, flag, required, setting, text};
 use crate::failpoint;
 use crate::settings::{Pair, Settings, is_plain};
 use file::PasswordFile;
@@ -28,27 +30,20 @@ const COST: u32 = 10;
 
 /// What the rotator says of itself.
 pub(crate) fn describe() -> Description {
-    let setting = |name: &str, kind, default: Option<&str>, help: &str| Setting {
-        name: name.to_owned(),
-        kind,
-        required: default.is_none(),
-        default: default.map(str::to_owned),
-        help: help.to_owned(),
-        access: Access::None,
-    };
     Description {
         kind: "htpasswd".to_owned(),
         summary: "Users in a password file of Apache httpd or nginx".to_owned(),
         origin: Origin::Ours,
         overlap: Overlap::Replaces,
+        makes: Makes::Password,
         strategies: vec![Strategy::Replace, Strategy::Alternate],
         steps: vec![Step::Describe, Step::Apply, Step::Verify, Step::Retire, Step::Discover],
         target: vec![
-            Setting { access: Access::Replace, ..setting("path", SettingKind::Path, None, "the password file") },
-            setting("cost", SettingKind::Integer, Some("10"), "bcrypt's work factor for new hashes, 4 to 17"),
-            setting("create", SettingKind::Boolean, Some("false"), "whether a user that is not in the file is added"),
+            Setting { access: Access::Replace, ..required(setting("path", SettingKind::Path, "the password file")) },
+            default("10", setting("cost", SettingKind::Integer, "bcrypt's work factor for new hashes, 4 to 17")),
+            default("false", flag("create", "whether a user that is not in the file is added")),
         ],
-        credential: vec![setting("account", SettingKind::Text, None, "the user in the file")],
+        credential: vec![required(text("account", "the user in the file"))],
     }
 }
 
@@ -60,7 +55,7 @@ pub(crate) fn answer(request: &Request) -> Reply {
         Step::Verify => verify(request),
         Step::Retire => retire(request, deadline),
         Step::Discover => discover(request),
-        Step::Describe => Err(Reply::no(Reason::Unsupported, "describe is answered without a file")),
+        Step::Describe | Step::Rehearse => Err(Reply::no(Reason::Unsupported, "this kind does not answer that step")),
     };
     step.unwrap_or_else(|reply| reply)
 }

@@ -7,10 +7,11 @@ use tokio::time::timeout;
 
 use super::account::Account;
 use super::verdict;
+use crate::authorities::{authorities, readable};
 use crate::deadline::Deadline;
 use crate::failpoint;
 use crate::settings::{Pair, Settings};
-use crate::sql::{Stage, authorities, of_silence, readable};
+use crate::step::{Stage, of_silence};
 
 /// A server, as the request's settings name it.
 pub(super) struct Target {

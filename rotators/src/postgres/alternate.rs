@@ -10,7 +10,7 @@ use sqlx::postgres::PgRow;
 
 use super::session::{Session, identifier, literal};
 use super::verdict;
-use crate::sql::Stage;
+use crate::step::Stage;
 
 /// Settings whose value is a list of identifiers: written as one constant, it would become one long identifier
 /// (`variable_is_guc_list_quote` in PostgreSQL's `dumputils.c`).

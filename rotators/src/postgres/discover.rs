@@ -9,7 +9,7 @@ use super::session::Target;
 use super::verdict;
 use crate::deadline::Deadline;
 use crate::settings::Pair;
-use crate::sql::Stage;
+use crate::step::Stage;
 
 /// The most roles that are listed; a note says so if there are more.
 const ROLES_MAX: usize = 5_000;

@@ -17,7 +17,7 @@ use sqlx::Row;
 
 use crate::deadline::Deadline;
 use crate::settings::{Pair, Settings, is_plain};
-use crate::sql::{self, Stage, is_refused_login, noted};
+use crate::step::{self, Stage, is_refused_login, noted};
 use session::{Session, Target, identifier, literal};
 
 /// The longest password that is set, in bytes. SCRAM hashes any length; this is far above what clients can type or store.
@@ -27,14 +27,16 @@ const NAME_BYTES_MAX: usize = 63;
 
 /// Performs one step.
 pub(crate) fn answer(request: &Request) -> Reply {
-    sql::run(async {
+    step::run(async {
         let deadline = Deadline::after_ms(request.deadline_ms);
         match request.step {
             Step::Apply => apply(request, deadline).await,
             Step::Verify => verify(request, deadline).await,
             Step::Retire => retire(request, deadline).await,
             Step::Discover => discover::discover(request, deadline).await,
-            Step::Describe => Err(Reply::no(Reason::Unsupported, "describe is answered without a server")),
+            Step::Describe | Step::Rehearse => {
+                Err(Reply::no(Reason::Unsupported, "this kind does not answer that step"))
+            }
         }
     })
 }
@@ -42,7 +44,7 @@ pub(crate) fn answer(request: &Request) -> Reply {
 async fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     let subject = checked_subject(request)?;
     let target = Target::of(request)?;
-    let (by, login) = sql::changer(request, &subject)?;
+    let (by, login) = step::changer(request, &subject)?;
     let mut session = match target.connect(login, deadline).await {
         Err(refused) if by == By::Account && is_refused_login(&refused) => {
             // An earlier try of this very change may have taken hold.

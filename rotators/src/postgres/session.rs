@@ -7,10 +7,11 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Postgres};
 use tokio::time::timeout;
 
 use super::verdict;
+use crate::authorities::{authorities, readable};
 use crate::deadline::Deadline;
 use crate::failpoint;
 use crate::settings::{Pair, Settings};
-use crate::sql::{Stage, authorities, of_silence, readable};
+use crate::step::{Stage, of_silence};
 
 /// The first version with SCRAM-SHA-256.
 const SCRAM_SINCE: u32 = 100_000;

@@ -6,7 +6,7 @@ use keywheel_protocol::{Reason, Reply};
 use sqlx::Error;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
-use crate::sql::{Stage, lost, short, try_later};
+use crate::step::{Stage, lost, short, try_later};
 
 /// The verdict on an error while logging in as `user`. Nothing has changed then, whatever it is.
 pub(super) fn of_login(error: &Error, user: &str, place: &str) -> Reply {

@@ -1,19 +1,8 @@
-//! What the kinds of SQL servers have in common: how far a step had come, and what its failure means then (I3); where the
-//! certificate authorities are.
-
-use std::path::Path;
+//! What the kinds that talk to a server have in common: how far a step had come, and what its failure means then (I3).
 
 use keywheel_protocol::{By, Reason, Reply, Request, Yes};
 
 use crate::settings::Pair;
-
-/// Where distributions keep the host's certificate authorities.
-const HOST_AUTHORITIES: &[&str] = &[
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
 
 /// The longest text of a server that is passed on, in characters.
 const WORDS_MAX: usize = 400;
@@ -84,21 +73,4 @@ pub(crate) fn short(text: impl std::fmt::Display) -> String {
     let text = text.to_string();
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if line.chars().count() <= WORDS_MAX { line } else { line.chars().take(WORDS_MAX).chain("…".chars()).collect() }
-}
-
-/// The file with the certificate authorities: the one that is named, or the host's own.
-pub(crate) fn authorities(named: Option<&str>) -> Result<&str, Reply> {
-    let bundle = || HOST_AUTHORITIES.iter().copied().find(|path| Path::new(path).exists());
-    match named.or_else(bundle) {
-        Some(path) => readable(path),
-        None => Err(Reply::no(Reason::Unsupported, "this host has no certificate authorities; name a ca_file")),
-    }
-}
-
-/// The path, if it can be read: said before a password is sent anywhere.
-pub(crate) fn readable(path: &str) -> Result<&str, Reply> {
-    match std::fs::File::open(path) {
-        Ok(_) => Ok(path),
-        Err(error) => Err(Reply::no(Reason::Unsupported, format!("{path} can't be read: {error}"))),
-    }
 }
