@@ -15,5 +15,7 @@ mod handout;
 mod invariants;
 #[path = "outside/kit.rs"]
 mod kit;
+#[path = "outside/overlap.rs"]
+mod overlap;
 #[path = "outside/rotation.rs"]
 mod rotation;

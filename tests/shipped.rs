@@ -7,12 +7,39 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use support::Scratch;
+use support::{Scratch, rotator_binary};
 
 const UNITS: [&str; 4] = ["keywheeld.service", "keywheel.socket", "keywheel-control.socket", "keywheel-systemd.socket"];
 
 /// The highest exposure that `systemd-analyze security` may find, in tenths.
 const EXPOSURE_MAX: &str = "15";
+
+/// Each example, with the rotators themselves: a setting that a kind does not know is an error.
+#[test]
+fn every_example_is_accepted_without_a_warning() {
+    let scratch = Scratch::new();
+    let rotators = scratch.folder("rotators", 0o755);
+    let drop_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("rotators/examples/sha256file");
+    fs::copy(drop_in, rotators.join("sha256file")).expect("the example of a rotator");
+    let daemon = format!(
+        "[daemon]\nrotator = {:?}\nrotators_dir = {:?}\n",
+        rotator_binary().display().to_string(),
+        rotators.display().to_string()
+    );
+    let mut seen = 0;
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples")).expect("the examples") {
+        let path = entry.expect("an entry").path();
+        let text = fs::read_to_string(&path).expect("read");
+        let file = scratch.file("keywheel.toml", text + &daemon, 0o600);
+        let check = Command::new(env!("CARGO_BIN_EXE_keywheel")).args(["check", "--config"]).arg(&file).output();
+        let check = check.expect("keywheel runs");
+        let words = String::from_utf8_lossy(&check.stderr) + String::from_utf8_lossy(&check.stdout);
+        assert!(check.status.success(), "{}: {words}", path.display());
+        assert!(!words.contains("warning"), "{}: {words}", path.display());
+        seen += 1;
+    }
+    assert!(seen >= 7, "{seen} examples");
+}
 
 /// Names of crates that speak a protocol of targets, relays or vaults, or TLS.
 const CLIENTS: &[&str] = &[

@@ -2,6 +2,8 @@
 
 #[path = "../../tests/support/mariadb.rs"]
 mod mariadb;
+#[path = "../../tests/support/redis.rs"]
+mod redis;
 #[path = "../../tests/support/postgres.rs"]
 mod test_server;
 
@@ -12,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use mariadb::MariaDb;
+use redis::{Keeps, Redis};
 use serde_json::{Value, json};
 use test_server::{PgOptions, Postgres};
 
@@ -93,6 +96,21 @@ fn mysql_keeps_the_contract_by_itself_and_by_the_admin() {
     let secrets = json!({ "current": current, "new": new, "login": { "by": "admin", "fields": admin } });
     assert_passes("mysql", &plain, secrets, 0);
     assert!(server.login_works("app", "marker-second"));
+}
+
+#[test]
+fn redis_keeps_the_contract_with_overlap_and_without() {
+    let server = Redis::start(Keeps::AclFile);
+    server.root(&["ACL", "SETUSER", "app", "on", ">marker-first", "+ping"]);
+    let port = format!("port={}", server.port);
+    let plain = ["--target", "host=127.0.0.1", "--target", &port, "--target", "tls=disabled"];
+    let current = json!({ "username": "app", "password": "marker-first" });
+    let admin = json!({ "username": "admin", "password": server.admin_password });
+    let secrets = json!({ "current": current, "login": { "by": "admin", "fields": admin } });
+    let replace = [&plain[..], &["--credential", "strategy=replace", "--restore"]].concat();
+    assert_passes("redis", &replace, secrets.clone(), 0);
+    let overlap = [&plain[..], &["--credential", "strategy=overlap", "--restore"]].concat();
+    assert_passes("redis", &overlap, secrets, 1);
 }
 
 #[test]

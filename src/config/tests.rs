@@ -317,16 +317,7 @@ fn a_grant_that_covers_nothing_yet_is_only_a_warning() {
 }
 
 #[test]
-fn every_shipped_file_is_accepted_without_a_warning() {
-    let files: Vec<PathBuf> = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples"))
-        .expect("examples")
-        .map(|entry| entry.expect("an example").path())
-        .collect();
-    assert!(files.len() >= 5);
-    for file in files {
-        let name = format!("examples/{}", file.file_name().expect("a name").to_string_lossy());
-        assert_eq!(good(&shipped(&name)).warnings, [], "{name}");
-    }
+fn the_shipped_configuration_is_accepted_without_a_warning() {
     assert_eq!(good(&shipped("keywheel.toml")).warnings, []);
 }
 

@@ -1,13 +1,14 @@
-//! I1 and I4 against a real PostgreSQL and a real MariaDB: the daemon or its worker is killed at every commit and every effect, before and
+//! I1 and I4 against a real PostgreSQL, MariaDB and Redis: the daemon or its worker is killed at every commit and every effect, before and
 //! after it took hold, and at random moments; whatever is handed out afterwards logs in.
 
 use std::time::{Duration, Instant};
 
 use crate::kit::{
-    Logins, QUICK, begin, by_admin_config, credential, own_role, pause, pg_target, role_by_admin, rotate,
+    Logins, QUICK, begin, by_admin_config, credential, own_role, pause, pg_target, redis_user, role_by_admin, rotate,
     serves_or_ends, settles_and_logs_in,
 };
-use crate::support::{Daemon, MariaDb, PATIENCE, PgOptions, Postgres, Setup, within};
+use crate::support::redis::Keeps;
+use crate::support::{Daemon, MariaDb, PATIENCE, PgOptions, Postgres, Redis, Setup, within};
 
 /// The worker's fail points (`FAIL_POINTS` of the rotators, which this package must not link).
 const WORKER_POINTS: &[&str] = &[
@@ -54,13 +55,13 @@ fn i1_no_kill_of_the_daemon_loses_the_admin_credential_or_who_depends_on_it() {
 #[test]
 fn i1_no_kill_of_the_worker_loses_a_credential() {
     let pg = Postgres::start(PgOptions::default());
-    kill_workers(own_role(&pg), &pg, "own");
+    kill_workers(own_role(&pg), &pg, "app/db", "own");
     let pg = Postgres::start(PgOptions::default());
     let daemon = role_by_admin(&pg);
     rotate(&daemon, "app/db");
-    kill_workers(daemon, &pg, "by admin");
+    kill_workers(daemon, &pg, "app/db", "by admin");
     let pg = Postgres::start(PgOptions::default());
-    kill_workers(two_roles(&pg), &pg, "in turn");
+    kill_workers(two_roles(&pg), &pg, "app/db", "in turn");
 }
 
 #[test]
@@ -79,7 +80,7 @@ fn i1_no_kill_of_daemon_or_worker_loses_an_account_of_mariadb_that_the_admin_set
     rotate(&daemon, "app/db");
     let mut daemon = kill_everywhere(daemon, &server, &["app/db"]);
     daemon.start();
-    kill_workers(daemon, &server, "by MariaDB's admin");
+    kill_workers(daemon, &server, "app/db", "by MariaDB's admin");
 }
 
 #[test]
@@ -89,7 +90,16 @@ fn i1_no_kill_of_the_worker_loses_an_account_of_mariadb_that_changes_its_own_pas
     let own = credential("app/db", "db", "account = \"app\"");
     let daemon = Setup::new().config(format!("{QUICK}{}{own}", mariadb_target(&server, ""))).start();
     daemon.keywheel_ok(&["import", "app/db"], "first-of-app");
-    kill_workers(daemon, &server, "own account of MariaDB");
+    kill_workers(daemon, &server, "app/db", "own account of MariaDB");
+}
+
+#[test]
+fn i1_no_kill_of_daemon_or_worker_loses_a_user_of_redis_with_two_passwords() {
+    let server = Redis::start(Keeps::AclFile);
+    let daemon = redis_user(&server, "grace = \"0s\"");
+    let mut daemon = kill_everywhere(daemon, &server, &["app/cache"]);
+    daemon.start();
+    kill_workers(daemon, &server, "app/cache", "overlap at Redis");
 }
 
 fn mariadb_target(server: &MariaDb, more: &str) -> String {
@@ -199,20 +209,19 @@ fn died_before_rest(daemon: &mut Daemon, name: &str) -> bool {
 }
 
 /// Has every worker end at each of its fail points for a while, then lets workers be.
-fn kill_workers(mut daemon: Daemon, server: &impl Logins, how: &str) {
+fn kill_workers(mut daemon: Daemon, server: &impl Logins, name: &str, how: &str) {
     for point in WORKER_POINTS {
         daemon.sigterm();
         daemon.set_env("KEYWHEEL_WORKER_FAILPOINT", point);
         daemon.start();
-        assert!(begin(&daemon, "app/db"), "{point}");
+        assert!(begin(&daemon, name), "{point}");
         // Some points are not on every path, and a doubt about a change that took hold is cleared by a login: then it
         // comes to rest although workers die.
-        let rested =
-            within(Duration::from_millis(1200), || (daemon.status("app/db")["phase"] == "resting").then_some(()));
+        let rested = within(Duration::from_millis(1200), || (daemon.status(name)["phase"] == "resting").then_some(()));
         daemon.sigterm();
         daemon.set_env("KEYWHEEL_WORKER_FAILPOINT", "");
         daemon.start();
-        let fetched = settles_and_logs_in(&daemon, server, "app/db");
+        let fetched = settles_and_logs_in(&daemon, server, name);
         println!(
             "{how}, {point}: {}, then version {} logs in",
             if rested.is_some() { "at rest all the same" } else { "stuck while workers die" },

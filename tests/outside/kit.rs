@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Daemon, MariaDb, PATIENCE, Postgres, Scratch, Setup, eventually, within};
+use crate::support::{Daemon, MariaDb, PATIENCE, Postgres, Redis, Scratch, Setup, eventually, within};
 
 /// Back-off and lock-out budget that let a test see several tries in little time; root may fetch everything.
 pub(crate) const QUICK: &str = r#"
@@ -27,6 +27,15 @@ pub(crate) fn pg_target(pg: &Postgres, name: &str, more: &str) -> String {
         "[target.{name}]\nkind = \"postgres\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"disable\"\n{more}\n\
          lockout = {{ failures = 1000, window = \"1m\" }}\n",
         pg.port
+    )
+}
+
+/// The same at a Redis, on its port without TLS.
+pub(crate) fn redis_target(server: &Redis, name: &str, more: &str) -> String {
+    format!(
+        "[target.{name}]\nkind = \"redis\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"disabled\"\n{more}\n\
+         lockout = {{ failures = 1000, window = \"1m\" }}\n",
+        server.port
     )
 }
 
@@ -65,6 +74,23 @@ pub(crate) fn by_admin_config(pg: &Postgres, more: &str) -> String {
         credential("pg/admin", "pg", "account = \"admin\"\nchange_by = \"account\""),
         credential("app/db", "pg", more)
     )
+}
+
+/// A daemon that manages the ACL user `app` of a Redis as `app/cache` with two passwords at a time, by the admin credential
+/// `cache/admin`, and has rotated it once.
+pub(crate) fn redis_user(server: &Redis, more: &str) -> Daemon {
+    server.root(&["ACL", "SETUSER", "app", "on", ">unknown", "+ping"]);
+    let daemon = Setup::new()
+        .config(format!(
+            "{QUICK}{}{}{}",
+            redis_target(server, "cache", "admin = \"cache/admin\""),
+            credential("cache/admin", "cache", "account = \"admin\"\nchange_by = \"account\"\ngrace = \"0s\""),
+            credential("app/cache", "cache", &format!("account = \"app\"\n{more}"))
+        ))
+        .start();
+    daemon.keywheel_ok(&["import", "cache/admin"], &server.admin_password);
+    rotate(&daemon, "app/cache");
+    daemon
 }
 
 /// What is handed out.
@@ -115,6 +141,12 @@ impl Logins for Postgres {
 impl Logins for MariaDb {
     fn login_works(&self, user: &str, password: &str) -> bool {
         Self::login_works(self, user, password)
+    }
+}
+
+impl Logins for Redis {
+    fn login_works(&self, user: &str, password: &str) -> bool {
+        self.logs_in(user, password)
     }
 }
 

@@ -11,6 +11,7 @@ pub mod mariadb;
 pub mod nspawn;
 mod package;
 pub mod postgres;
+pub mod redis;
 mod scratch;
 
 pub use daemon::{Daemon, Ended, Setup, rotator_binary};
@@ -18,6 +19,7 @@ pub use http::{Answer, get, post, request};
 pub use mariadb::MariaDb;
 pub use package::package;
 pub use postgres::{PgOptions, Postgres, free_port};
+pub use redis::Redis;
 pub use scratch::Scratch;
 
 use std::time::{Duration, Instant};

@@ -29,7 +29,7 @@ pub(super) fn run(
     report: &mut Report,
 ) -> Result<(), ContractError> {
     let target = settings(&description.target, &exam.target, &[])?;
-    let credential = settings(&description.credential, &exam.credential, &["account", "accounts"])?;
+    let credential = settings(&description.credential, &exam.credential, &["account", "accounts", "strategy"])?;
     let new = match &secrets.new {
         Some(new) => new.duplicate(),
         None => Fields::login(secrets.current.username().unwrap_or_default(), made_up_password()?),
@@ -151,7 +151,11 @@ impl Stage<'_> {
 
     fn old_is_refused(&self, old: &Fields, report: &mut Report, told: &mut Vec<String>) -> Result<(), ContractError> {
         const NAME: &str = "the old password is refused";
-        if self.description.overlap == Overlap::Both || self.credential.contains_key("accounts") {
+        let strategy = self.credential.get("strategy").and_then(Value::as_str).unwrap_or("replace");
+        if self.description.overlap == Overlap::Both
+            || strategy != "replace"
+            || self.credential.contains_key("accounts")
+        {
             report.add(NAME, Outcome::Skipped("old and new both work until the old one is retired".to_owned()));
             return Ok(());
         }

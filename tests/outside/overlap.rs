@@ -1,0 +1,109 @@
+//! Strategies that leave no moment without a valid login, seen by an application that knows nothing of rotations.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::kit::{Fetched, QUICK, by_admin_config, credential, fetch, redis_target, settled};
+use crate::support::redis::Keeps;
+use crate::support::{Daemon, PgOptions, Postgres, Redis, Setup};
+
+/// Rotations that the application lives through.
+const ROTATIONS: usize = 200;
+/// Credentials that they are spread over: the grace of one passes while others are rotated.
+const CREDENTIALS: usize = 10;
+/// How often the application logs in anew.
+const EVERY: Duration = Duration::from_millis(5);
+
+#[test]
+fn an_application_of_redis_sees_no_failed_login_through_200_rotations() {
+    let server = Redis::start(Keeps::AclFile);
+    let mut config = QUICK.to_owned() + &redis_target(&server, "cache", "admin = \"cache/admin\"\nrotations = 10");
+    config += &credential("cache/admin", "cache", "account = \"admin\"\nchange_by = \"account\"");
+    for index in 0..CREDENTIALS {
+        server.root(&["ACL", "SETUSER", &format!("app{index}"), "on", ">unknown", "+ping"]);
+        let more = format!("account = \"app{index}\"\ngrace = \"200ms\"");
+        config += &credential(&name(index), "cache", &more);
+    }
+    let daemon = Setup::new().config(config).start();
+    daemon.keywheel_ok(&["import", "cache/admin"], &server.admin_password);
+    through_rotations(&daemon, |fetched| redis_takes(server.port, fetched));
+}
+
+#[test]
+fn an_application_of_postgres_sees_no_failed_login_through_200_rotations_of_two_roles_in_turn() {
+    let pg = Postgres::start(PgOptions::default());
+    let mut config = by_admin_config(&pg, "account = \"app\"").replace("[target.pg]", "[target.pg]\nrotations = 10");
+    for index in 0..CREDENTIALS {
+        let (one, two) = (format!("app{index}_a"), format!("app{index}_b"));
+        pg.create_login(&one, "unknown");
+        pg.create_login(&two, "unknown");
+        let more = format!("accounts = [{one:?}, {two:?}]\nstrategy = \"alternate\"\ngrace = \"200ms\"");
+        config += &credential(&name(index), "pg", &more);
+    }
+    let daemon = Setup::new().config(config).start();
+    daemon.keywheel_ok(&["import", "pg/admin"], &pg.superuser_password);
+    through_rotations(&daemon, |fetched| pg.login_works(&fetched.username, &fetched.password));
+}
+
+fn name(index: usize) -> String {
+    format!("turn/app{index}")
+}
+
+/// Rotates all of them again and again while the application fetches one after the other and logs in.
+fn through_rotations(daemon: &Daemon, logs_in: impl Fn(&Fetched) -> bool + Sync) {
+    let names: Vec<String> = (0..CREDENTIALS).map(name).collect();
+    let all_at_once = || {
+        let words: Vec<&str> = ["rotate", "--wait"].into_iter().chain(names.iter().map(String::as_str)).collect();
+        daemon.keywheel_ok(&words, "");
+        names.iter().for_each(|name| drop(settled(daemon, name)));
+    };
+    all_at_once();
+    let began = Instant::now();
+    let first: u64 = names.iter().map(|name| fetch(daemon, name).version).sum();
+    let over = AtomicBool::new(false);
+    let (logins, failed) = std::thread::scope(|scope| {
+        let application = scope.spawn(|| {
+            let (mut logins, mut failed) = (0_usize, Vec::new());
+            while !over.load(Ordering::Relaxed) {
+                let name = &names[logins % names.len()];
+                let fetched = fetch(daemon, name);
+                logins += 1;
+                if !logs_in(&fetched) {
+                    failed.push(format!("{name} version {}", fetched.version));
+                }
+                std::thread::sleep(EVERY);
+            }
+            (logins, failed)
+        });
+        let rotations = Ends(&over);
+        (0..ROTATIONS / CREDENTIALS).for_each(|_| all_at_once());
+        drop(rotations);
+        application.join().expect("the application")
+    });
+    let rotations = names.iter().map(|name| fetch(daemon, name).version).sum::<u64>() - first;
+    println!("{rotations} rotations, {logins} logins, {} failed; {:?}", failed.len(), began.elapsed());
+    assert!(rotations >= ROTATIONS as u64 && logins > ROTATIONS, "{rotations} rotations, {logins} logins");
+    assert!(failed.is_empty(), "these logins failed: {failed:?}");
+}
+
+/// Ends the application when the rotations end, whatever ended them.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A login as a client library makes it.
+fn redis_takes(port: u16, fetched: &Fetched) -> bool {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("connected");
+    let (user, password) = (&fetched.username, &fetched.password);
+    let auth = format!("*3\r\n$4\r\nAUTH\r\n${}\r\n{user}\r\n${}\r\n{password}\r\n", user.len(), password.len());
+    stream.write_all(auth.as_bytes()).expect("sent");
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).expect("answered");
+    answer == "+OK\r\n"
+}
