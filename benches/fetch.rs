@@ -198,6 +198,7 @@ fn config(dir: &Path) -> keywheel::config::Config {
             origin: Origin::Ours,
             overlap: Overlap::Replaces,
             makes: Makes::Password,
+            needs_login: true,
             strategies: vec![Strategy::Replace],
             steps: vec![Step::Apply, Step::Verify],
             target: vec![Setting {

@@ -17,5 +17,7 @@ mod invariants;
 mod kit;
 #[path = "outside/overlap.rs"]
 mod overlap;
+#[path = "outside/own_keys.rs"]
+mod own_keys;
 #[path = "outside/rotation.rs"]
 mod rotation;

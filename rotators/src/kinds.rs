@@ -2,7 +2,7 @@
 
 use keywheel_protocol::{Description, Reply, Request, Yes};
 
-use crate::{htpasswd, mysql, postgres, redis};
+use crate::{htpasswd, local, mysql, postgres, redis};
 
 /// A built-in kind of target.
 #[derive(Debug)]
@@ -18,6 +18,7 @@ pub struct Kind {
 /// All of them, in the order of their names.
 pub const KINDS: &[Kind] = &[
     Kind { name: "htpasswd", describe: htpasswd::describe, answer: htpasswd::answer },
+    Kind { name: "local", describe: local::describe, answer: local::answer },
     Kind { name: "mysql", describe: mysql::describe, answer: mysql::answer },
     Kind { name: "postgres", describe: postgres::describe, answer: postgres::answer },
     Kind { name: "redis", describe: redis::describe, answer: redis::answer },

@@ -12,6 +12,7 @@ mod declare;
 pub mod failpoint;
 mod htpasswd;
 pub mod kinds;
+mod local;
 mod mysql;
 mod net;
 mod postgres;

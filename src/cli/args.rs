@@ -187,6 +187,9 @@ pub struct Fetch {
     /// Wait for a version newer than this one, until --timeout [default: 30s]
     #[arg(long, value_name = "VERSION", value_parser = version)]
     pub wait: Option<Version>,
+    /// The version before as well, while it is valid too: for keys by which something is checked. Prints JSON
+    #[arg(long, conflicts_with = "field")]
+    pub previous: bool,
 }
 
 /// How a fetched credential is printed.

@@ -28,7 +28,8 @@ const WAIT_SLACK: Duration = Duration::from_secs(5);
 pub(super) async fn fetch(args: Fetch, mut client: Client, out: &Out) -> Result<Exit, CliError> {
     let answer = ask(&args, &mut client).await?;
     let fetched = read(&answer, &args, &client)?;
-    let format = args.format.unwrap_or(if out.json { FetchFormat::Json } else { FetchFormat::Raw });
+    let json_wanted = out.json || args.previous;
+    let format = args.format.unwrap_or(if json_wanted { FetchFormat::Json } else { FetchFormat::Raw });
     let mut text = match (format, &args.field) {
         (FetchFormat::Json, None) => as_it_came(&answer, &client)?,
         (FetchFormat::Json, Some(field)) => json(&fetched, field)?,
@@ -47,13 +48,14 @@ pub(super) async fn fetch(args: Fetch, mut client: Client, out: &Out) -> Result<
 
 async fn ask(args: &Fetch, client: &mut Client) -> Result<Answer, CliError> {
     let uri = format!("/v1/credentials/{}", args.name);
-    let Some(version) = args.wait else { return client.get(&uri).await };
+    let previous = if args.previous { "&previous=true" } else { "" };
+    let Some(version) = args.wait else { return client.get(&(uri + &previous.replace('&', "?"))).await };
     let until = Instant::now() + client.patience;
     loop {
         let asked = Instant::now();
         let left = until.saturating_duration_since(asked + Duration::from_nanos(1)).as_secs() + 1;
         client.patience = Duration::from_secs(left) + WAIT_SLACK;
-        let answer = client.get(&format!("{uri}?wait={version}&timeout={left}")).await?;
+        let answer = client.get(&format!("{uri}?wait={version}&timeout={left}{previous}")).await?;
         // The daemon holds no request longer than its wait_max.
         let early = asked.elapsed() >= Duration::from_secs(1) && Instant::now() + Duration::from_secs(1) < until;
         if answer.status != StatusCode::NO_CONTENT || !early {

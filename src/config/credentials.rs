@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use keywheel_protocol::{By, Origin, Overlap, Strategy};
+use keywheel_protocol::{By, Makes, Origin, Overlap, Strategy};
 
 use super::model::{Credential, Initial, Limits};
 use super::section::{Notes, Section};
@@ -52,6 +52,7 @@ pub(super) struct Around<'a> {
     pub policies: &'a BTreeMap<String, Arc<Policy>>,
     pub now: Timestamp,
     default_policy: Arc<Policy>,
+    key_policy: Arc<Policy>,
     /// Many credentials share few schedules; each is some kilobytes large and takes milliseconds to judge.
     schedules: RefCell<HashMap<Spec, Judged>>,
 }
@@ -68,7 +69,8 @@ impl<'a> Around<'a> {
         now: Timestamp,
     ) -> Self {
         let (default_policy, schedules) = (Arc::default(), RefCell::default());
-        Self { limits, targets, named, policies, now, default_policy, schedules }
+        let key_policy = Arc::new(Policy::ssh_key());
+        Self { limits, targets, named, policies, now, default_policy, key_policy, schedules }
     }
 
     fn schedule(&self, spec: Spec) -> Judged {
@@ -106,7 +108,7 @@ fn credential(notes: &Notes, section: &Section, name: &CredentialName, around: &
     let read = target.and_then(|(text, place)| target_of(notes, text, place, around));
     let accounts = accounts(notes, section);
     let schedule = schedule(notes, section, around);
-    let policy = policy(notes, section, around);
+    let given_policy = policy(notes, section, around);
     let given_strategy = section.choice("strategy", &STRATEGIES);
     let given_by = section.choice("change_by", &[("account", By::Account), ("admin", By::Admin)]);
     let grace = section.duration("grace", Duration::ZERO..=GRACE_MAX);
@@ -131,6 +133,20 @@ fn credential(notes: &Notes, section: &Section, name: &CredentialName, around: &
     if let Some(node) = section.node("generation").filter(|_| origin == Origin::Theirs) {
         let message = format!("what kind {} turns over is made by the target, not here", target.kind);
         notes.problem(&node.place, message, "leave `generation` out".to_owned());
+    }
+    let policy = given_policy.unwrap_or_else(|| match description.makes {
+        Makes::Password => around.default_policy.clone(),
+        Makes::SshKey => around.key_policy.clone(),
+    });
+    if let Some(node) = section.node("generation").filter(|_| policy.makes() != description.makes) {
+        let (message, help) = match description.makes {
+            Makes::Password => ("makes key pairs, and this kind takes a password", "name a policy of another `kind`"),
+            Makes::SshKey => (
+                "makes no key pair, and this kind takes one",
+                "set its `kind` to \"ssh-ed25519\", or leave `generation` out",
+            ),
+        };
+        notes.problem(&node.place, format!("the policy {message}"), help.to_owned());
     }
     let seed = seed(name);
     let limits = around.limits;
@@ -194,14 +210,15 @@ fn accounts(notes: &Notes, section: &Section) -> Vec<String> {
     accounts
 }
 
-fn policy(notes: &Notes, section: &Section, around: &Around) -> Arc<Policy> {
-    let Some((name, place)) = section.text("generation") else { return around.default_policy.clone() };
-    around.policies.get(name).cloned().unwrap_or_else(|| {
+/// The policy that the credential names. A dangling name is one problem, not two.
+fn policy(notes: &Notes, section: &Section, around: &Around) -> Option<Arc<Policy>> {
+    let (name, place) = section.text("generation")?;
+    if !around.policies.contains_key(name) {
         let help = super::section::nearest(name, around.policies.keys().map(String::as_str))
             .map(|near| format!("did you mean `{near}`?"));
         notes.problem(place, format!("there is no [generation.{name}]"), help);
-        around.default_policy.clone()
-    })
+    }
+    around.policies.get(name).cloned()
 }
 
 fn schedule(notes: &Notes, section: &Section, around: &Around) -> Schedule {
@@ -292,7 +309,7 @@ fn fit(
             let help = "name them: `accounts = [\"app_a\", \"app_b\"]`".to_owned();
             notes.problem(place, "strategy \"alternate\" takes two different accounts in turn", help);
         }
-        if !has_admin || change_by == By::Account {
+        if target.description.needs_login && (!has_admin || change_by == By::Account) {
             let help = format!("give target {} an `admin`, and leave `change_by` at \"admin\"", target.name);
             notes.problem(place, "strategy \"alternate\" needs the admin credential to set the other account", help);
         }

@@ -51,6 +51,7 @@ fn describe(kind: &str, _daemon: &Daemon) -> Result<Description, String> {
         summary: "For tests".to_owned(),
         origin: if minting { Origin::Theirs } else { Origin::Ours },
         makes: Makes::Password,
+        needs_login: true,
         overlap: if minting { Overlap::Both } else { Overlap::Replaces },
         strategies: if minting { vec![Strategy::Overlap] } else { vec![Strategy::Replace, Strategy::Alternate] },
         steps,

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use keywheel_protocol::{By, Fields, Lockout, Login, Reply, Request, Secret, Step, Yes};
+use keywheel_protocol::{By, Fields, Lockout, Login, Makes, Reply, Request, Secret, Step, Yes};
 
 use super::{Control, plain, unknown};
 use crate::api::{ApiError, Discovered, ErrorCode, SecretInput, Stored, Verified};
 use crate::config::{Credential, Target};
 use crate::engine::{Command, Message, answer_of, code_of, sample};
+use crate::generate::public_key;
 use crate::ids::{CredentialName, TargetName, Version};
 use crate::rotation::{Phase, Rules};
 use crate::store::{Record, Source};
@@ -91,11 +92,12 @@ impl Control {
         if !matches!(record.phase, Phase::Resting { .. }) {
             return Err(plain(ErrorCode::Conflict, &format!("{name} is {}, not at rest", record.phase.name())));
         }
+        let needs_login = credential.target.description.needs_login;
         if credential.rules.prove_current || credential.change_by == By::Account {
             if let Some(current) = record.phase.current() {
                 self.log_in(credential, self.secret(&record, name)?).await?;
                 plan.push(format!("version {current} logs in"));
-            } else if credential.change_by == By::Account {
+            } else if credential.change_by == By::Account && needs_login {
                 return Err(no_version(name));
             }
         }
@@ -105,10 +107,11 @@ impl Control {
                 let record = self.record(admin)?;
                 self.log_in(&configured, self.secret(&record, admin)?).await?;
                 plan.push(format!("the admin credential {admin} logs in"));
-                (admin.to_string(), Login { by: By::Admin, fields: self.secret(&record, admin)? })
+                (admin.to_string(), Some(Login { by: By::Admin, fields: self.secret(&record, admin)? }))
             }
+            (By::Admin, None) | (By::Account, _) if !needs_login => ("keywheel".to_owned(), None),
             (By::Admin, None) | (By::Account, _) => {
-                ("the account itself".to_owned(), Login { by: By::Account, fields: self.secret(&record, name)? })
+                ("the account itself".to_owned(), Some(Login { by: By::Account, fields: self.secret(&record, name)? }))
             }
         };
         if credential.target.description.steps.contains(&Step::Rehearse) {
@@ -132,7 +135,7 @@ impl Control {
         &self,
         credential: &Arc<Credential>,
         subject: Option<Fields>,
-        login: Login,
+        login: Option<Login>,
     ) -> Result<Yes, ApiError> {
         let request = Request {
             step: Step::Rehearse,
@@ -140,7 +143,7 @@ impl Control {
             credential: credential_settings(credential),
             token: None,
             subject,
-            login: Some(login),
+            login,
             deadline_ms: deadline(&credential.target),
         };
         told(self.workers.step(&credential.target, request).await)
@@ -235,6 +238,15 @@ fn given(credential: &Credential, input: SecretInput) -> Result<Fields, ApiError
         (None, [first, ..]) => Some(first.clone()),
         (None, []) => None,
     };
+    if credential.target.description.makes == Makes::SshKey && fields.get("public_key").is_none() {
+        let private = fields.get("private_key").ok_or_else(|| ApiError {
+            code: ErrorCode::Usage,
+            message: format!("{} is a key pair, and no private_key was given", credential.name),
+            remedy: Some(format!("`keywheel import {} --field private_key < FILE`", credential.name)),
+        })?;
+        let public = public_key(private).map_err(|message| plain(ErrorCode::Usage, message))?;
+        fields.insert("public_key", public);
+    }
     if let (Some(account), None) = (account, fields.username()) {
         fields.insert("username", Secret::new(account));
     }

@@ -48,11 +48,13 @@ impl Engine {
     pub(super) fn fit(&mut self, turn: &Turn, credential: &Credential, record: &Record) -> Result<(), ApiError> {
         let name = &credential.name;
         match (credential.change_by, &credential.target.admin) {
-            (By::Account, _) if record.phase.current().is_none() => Err(tell::error(
-                ErrorCode::Conflict,
-                format!("{name} has no version yet, and the account changes its own password"),
-                format!("give keywheel the password in force: `keywheel import {name}`"),
-            )),
+            (By::Account, _) if record.phase.current().is_none() && credential.target.description.needs_login => {
+                Err(tell::error(
+                    ErrorCode::Conflict,
+                    format!("{name} has no version yet, and the account changes its own password"),
+                    format!("give keywheel the password in force: `keywheel import {name}`"),
+                ))
+            }
             (By::Admin, Some(admin)) => match self.known(turn, &admin.clone()) {
                 Some((_, record)) if record.phase.current().is_some() => Ok(()),
                 Some(_) | None => Err(tell::error(
@@ -291,23 +293,14 @@ pub fn sample(credential: &Credential, record: &Record) -> Result<Option<Fields>
 fn drawn(policy: &Policy, account: Option<&str>) -> Result<Fields, ApiError> {
     let mut failed = false;
     let mut draw = |bytes: &mut [u8]| failed |= getrandom::fill(bytes).is_err();
-    let password = policy.generate(&mut draw);
+    let mut fields = policy.generate(&mut draw);
     if failed {
         return Err(no_randomness());
     }
-    Ok(with_account(account, password))
-}
-
-/// The fields of a password for an account, or for a kind without accounts.
-fn with_account(account: Option<&str>, password: Secret) -> Fields {
-    match account {
-        Some(account) => Fields::login(account, password),
-        None => {
-            let mut fields = Fields::new();
-            fields.insert("password", password);
-            fields
-        }
+    if let Some(account) = account {
+        fields.insert("username", Secret::new(account.to_owned()));
     }
+    Ok(fields)
 }
 
 pub(super) fn random<const N: usize>() -> Result<[u8; N], ApiError> {

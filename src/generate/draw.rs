@@ -67,8 +67,13 @@ pub(super) fn hex(bytes: usize, random: Random<'_>) -> Secret {
 pub(super) fn base64(bytes: usize, random: Random<'_>) -> Secret {
     let mut key = Zeroizing::new(vec![0; bytes]);
     random(&mut key);
-    let mut text = Zeroizing::new(String::with_capacity(bytes.div_ceil(3) * 4));
-    for group in key.chunks(3) {
+    finish(to_base64(&key))
+}
+
+/// In standard base64 with padding.
+pub(super) fn to_base64(bytes: &[u8]) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(bytes.len().div_ceil(3) * 4));
+    for group in bytes.chunks(3) {
         let mut bits = 0;
         for place in 0..3 {
             bits = bits << 8 | u32::from(group.get(place).copied().unwrap_or(0));
@@ -79,7 +84,28 @@ pub(super) fn base64(bytes: usize, random: Random<'_>) -> Secret {
         }
         bits.zeroize();
     }
-    finish(text)
+    text
+}
+
+/// The bytes of base64 with padding, white space between its digits left out.
+pub(super) fn from_base64(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(text.len() / 4 * 3));
+    let (mut bits, mut places) = (0_u32, 0);
+    let digits = text.bytes().filter(|byte| !byte.is_ascii_whitespace());
+    for digit in digits {
+        if digit == b'=' {
+            continue;
+        }
+        let value = BASE64.iter().position(|known| *known == digit)?;
+        bits = bits << 6 | u32::try_from(value).ok()?;
+        places += 6;
+        if places >= 8 {
+            places -= 8;
+            bytes.push((bits >> places & 0xff) as u8);
+        }
+    }
+    bits.zeroize();
+    Some(bytes)
 }
 
 /// Hands the buffer itself over: no copy.

@@ -4,15 +4,17 @@ mod alphabet;
 mod count;
 mod draw;
 mod error;
+mod ssh;
 mod words;
 
 #[cfg(test)]
 mod tests;
 
-use keywheel_protocol::Secret;
+use keywheel_protocol::{Fields, Makes, Secret};
 
 use alphabet::{Alphabet, Class};
 pub use error::PolicyError;
+pub use ssh::public_key;
 use words::Passphrase;
 
 /// Random bytes for the draw; fills the whole slice.
@@ -56,6 +58,10 @@ pub enum Kind {
     Hex,
     /// A key in standard base64 with padding (RFC 4648, section 4).
     Base64,
+    /// An SSH key pair, Ed25519.
+    SshEd25519,
+    /// An SSH key pair, ECDSA on P-256.
+    SshEcdsaP256,
 }
 
 /// A generation policy as it is configured.
@@ -129,6 +135,7 @@ enum Shape {
     Passphrase(Passphrase),
     Hex { bytes: usize },
     Base64 { bytes: usize },
+    Ssh(ssh::Algorithm),
 }
 
 impl Policy {
@@ -144,8 +151,16 @@ impl Policy {
                 bytes: key_bytes(&spec, "hexadecimal", draw::HEX, spec.length.map(|n| n.saturating_mul(4)))?,
             },
             Kind::Base64 => Shape::Base64 { bytes: base64_bytes(&spec)? },
+            Kind::SshEd25519 => ssh_key(&spec, "ssh-ed25519", ssh::Algorithm::Ed25519)?,
+            Kind::SshEcdsaP256 => ssh_key(&spec, "ssh-ecdsa-p256", ssh::Algorithm::EcdsaP256)?,
         };
         Ok(Self { spec, shape })
+    }
+
+    /// Makes Ed25519 key pairs.
+    pub fn ssh_key() -> Self {
+        let spec = Spec { kind: Kind::SshEd25519, ..Spec::default() };
+        Self { spec, shape: Shape::Ssh(ssh::Algorithm::Ed25519) }
     }
 
     /// The bits of entropy of what [`Policy::generate`] draws: the logarithm of how many secrets there are, all of them
@@ -155,18 +170,34 @@ impl Policy {
             Shape::Password { alphabet, length } => alphabet.entropy_bits(*length),
             Shape::Passphrase(passphrase) => passphrase.entropy_bits(),
             Shape::Hex { bytes } | Shape::Base64 { bytes } => *bytes as f64 * 8.0,
+            // What finding the private key of a curve of 256 bits costs.
+            Shape::Ssh(_) => 128.0,
         }
     }
 
-    /// A new secret. Every buffer on the way to it is wiped.
+    /// What the policy makes.
+    pub fn makes(&self) -> Makes {
+        match self.shape {
+            Shape::Password { .. } | Shape::Passphrase(_) | Shape::Hex { .. } | Shape::Base64 { .. } => Makes::Password,
+            Shape::Ssh(_) => Makes::SshKey,
+        }
+    }
+
+    /// A new secret: `password`, or `private_key` and `public_key`. Every buffer on the way to it is wiped.
     ///
     /// Does not return as long as `random` gives the same few bytes for ever.
-    pub fn generate(&self, random: Random<'_>) -> Secret {
+    pub fn generate(&self, random: Random<'_>) -> Fields {
+        let password = |password: Secret| {
+            let mut fields = Fields::new();
+            fields.insert("password", password);
+            fields
+        };
         match &self.shape {
-            Shape::Password { alphabet, length } => draw::password(alphabet, *length, random),
-            Shape::Passphrase(passphrase) => draw::passphrase(passphrase, random),
-            Shape::Hex { bytes } => draw::hex(*bytes, random),
-            Shape::Base64 { bytes } => draw::base64(*bytes, random),
+            Shape::Password { alphabet, length } => password(draw::password(alphabet, *length, random)),
+            Shape::Passphrase(passphrase) => password(draw::passphrase(passphrase, random)),
+            Shape::Hex { bytes } => password(draw::hex(*bytes, random)),
+            Shape::Base64 { bytes } => password(draw::base64(*bytes, random)),
+            Shape::Ssh(algorithm) => ssh::key_pair(*algorithm, random),
         }
     }
 
@@ -178,7 +209,7 @@ impl Policy {
         match &self.shape {
             Shape::Password { alphabet, length } => self.stricter_password(alphabet, *length, steps),
             Shape::Passphrase(now) => self.stricter_passphrase(now, steps),
-            Shape::Hex { .. } | Shape::Base64 { .. } => self.clone(),
+            Shape::Hex { .. } | Shape::Base64 { .. } | Shape::Ssh(_) => self.clone(),
         }
     }
 
@@ -189,6 +220,7 @@ impl Policy {
             Shape::Passphrase(passphrase) => passphrase.describe(),
             Shape::Hex { bytes } => format!("a key of {} bits in hexadecimal", bytes * 8),
             Shape::Base64 { bytes } => format!("a key of {} bits in base64", bytes * 8),
+            Shape::Ssh(algorithm) => algorithm.describe().to_owned(),
         }
     }
 
@@ -317,6 +349,15 @@ fn base64_bytes(spec: &Spec) -> Result<usize, PolicyError> {
         return Err(PolicyError::ForbiddenDigit { needed: '=', kind: "base64" });
     }
     Ok(bytes)
+}
+
+/// Key pairs have no shape to choose.
+fn ssh_key(spec: &Spec, kind: &'static str, algorithm: ssh::Algorithm) -> Result<Shape, PolicyError> {
+    let chosen = [("length", spec.length), ("bits", spec.bits)].into_iter().find(|(_, value)| value.is_some());
+    if let Some((key, _)) = chosen {
+        return Err(PolicyError::Unused { key, kind });
+    }
+    key_bytes(spec, kind, b"", None).map(|_| Shape::Ssh(algorithm))
 }
 
 fn in_range(key: &'static str, value: u32, min: u32, max: u32) -> Result<u32, PolicyError> {

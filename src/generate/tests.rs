@@ -6,6 +6,16 @@ use proptest::prelude::*;
 
 use super::*;
 
+trait Password {
+    fn expose(&self) -> &str;
+}
+
+impl Password for Fields {
+    fn expose(&self) -> &str {
+        self.get("password").expect("a password").expose()
+    }
+}
+
 /// A generator that gives the same bytes for the same seed.
 fn seeded(seed: u64) -> impl FnMut(&mut [u8]) {
     // xorshift64* (Marsaglia 2003, Vigna 2016).
@@ -287,7 +297,7 @@ fn any_spec() -> impl Strategy<Value = Spec> {
     )
 }
 
-fn check(spec: &Spec, secret: &Secret) -> Result<(), TestCaseError> {
+fn check(spec: &Spec, secret: &Fields) -> Result<(), TestCaseError> {
     let text = secret.expose();
     prop_assert!(text.is_ascii() && !text.contains(|c| spec.forbid.contains(c)), "{spec:?} {text}");
     if spec.kind == Kind::Passphrase {

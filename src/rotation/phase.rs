@@ -210,6 +210,14 @@ impl Phase {
         }
     }
 
+    /// The version before the current one, while it stays valid beside it.
+    pub fn previous(&self) -> Option<Version> {
+        match self {
+            Self::Retiring { previous, .. } => Some(*previous),
+            Self::Resting { .. } | Self::Staged(_) | Self::Applied { .. } | Self::Halted { .. } => None,
+        }
+    }
+
     /// Every version that the target may accept; none of them may leave the store (I1).
     pub fn live(&self) -> Vec<Version> {
         let mut live: Vec<Version> = self.current().into_iter().collect();

@@ -139,11 +139,13 @@ fn unescaped(name: &str) -> Cow<'_, str> {
 struct Wish {
     /// A version newer than this, and how long to wait for it.
     newer_than: Option<(Version, Duration)>,
+    /// The version before as well, while it is valid too.
+    previous: bool,
 }
 
 impl Wish {
     fn parse(query: Option<&str>, longest: Duration) -> Result<Self, &'static str> {
-        let mut newer_than = None;
+        let (mut newer_than, mut previous) = (None, false);
         let mut timeout = WAIT_DEFAULT;
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             match pair.split_once('=') {
@@ -154,10 +156,11 @@ impl Wish {
                     timeout =
                         Duration::from_secs(seconds.parse().map_err(|_| "timeout= takes a whole number of seconds")?);
                 }
-                Some(_) | None => return Err("the query knows wait=VERSION and timeout=SECONDS"),
+                Some(("previous", "true")) => previous = true,
+                Some(_) | None => return Err("the query knows wait=VERSION, timeout=SECONDS and previous=true"),
             }
         }
-        Ok(Self { newer_than: newer_than.map(|version| (version, timeout.min(longest))) })
+        Ok(Self { newer_than: newer_than.map(|version| (version, timeout.min(longest))), previous })
     }
 }
 
@@ -186,7 +189,7 @@ impl Service {
         if confirmed.is_err() {
             return Err(self.refuse(&peer.caller, name, Refusal::NotYours).await);
         }
-        let Some(body) = current.answer(&self.sources.reader) else {
+        let Some(body) = current.answer(&self.sources.reader, wish.previous) else {
             tracing::error!(name, "its secret in the store is damaged");
             return Err(self.refuse(&peer.caller, name, Refusal::Broken).await);
         };

@@ -14,6 +14,9 @@ use crate::time::Timestamp;
 /// Credentials kept ready. More are read from the store each time they are asked for.
 const VIEWS_MAX: usize = 4096;
 
+/// What stands before the fields of an answer.
+const FIELDS: &[u8] = br#","fields":"#;
+
 /// A credential between two commits, as hand-out sees it.
 #[derive(Clone)]
 pub(super) struct View {
@@ -29,6 +32,8 @@ pub(super) struct Current {
     /// The answer up to the fields, which stand at its end.
     head: Vec<u8>,
     sealed: Sealed,
+    /// The version before, while it is valid too.
+    previous: Option<(Version, Sealed)>,
 }
 
 /// The views of one store. A commit makes all of them stale.
@@ -77,7 +82,12 @@ impl View {
                 }
                 Some(sealed) => {
                     let issued = record.version(version).and_then(|info| info.proved);
-                    Ok(Arc::new(Current { version, head: head(name, version, issued, record.next_due), sealed }))
+                    let head = head(name, version, issued, record.next_due);
+                    let previous = match record.phase.previous() {
+                        Some(previous) => reader.sealed(name, previous)?.map(|sealed| (previous, sealed)),
+                        None => None,
+                    };
+                    Ok(Arc::new(Current { version, head, sealed, previous }))
                 }
             },
         };
@@ -87,20 +97,42 @@ impl View {
 
 impl Current {
     /// The answer, opened into a buffer of its exact size, which is wiped on drop; `None` if the secret can't be opened.
-    pub(super) fn answer(&self, reader: &Reader) -> Option<Zeroizing<Box<[u8]>>> {
-        let mut body = Zeroizing::new(vec![0; self.head.len() + self.sealed.plain_len()].into_boxed_slice());
-        let (head, fields) = body.split_at_mut(self.head.len());
-        head.copy_from_slice(&self.head);
-        if !reader.open_into(&self.sealed, fields) {
-            return None;
-        }
-        // Fields are stored as the line of JSON that they are here; in place of its end comes that of the answer.
-        match fields.last_mut() {
-            Some(last @ b'\n') => *last = b'}',
-            _ => return None,
-        }
+    /// `previous` asks for the version before as well, which is null where there is none.
+    pub(super) fn answer(&self, reader: &Reader, previous: bool) -> Option<Zeroizing<Box<[u8]>>> {
+        let before = if previous { self.before(reader)? } else { Zeroizing::new(Box::default()) };
+        let whole = before.len() + self.head.len() + self.sealed.plain_len();
+        let mut body = Zeroizing::new(vec![0; whole].into_boxed_slice());
+        let (front, fields) = body.split_at_mut(before.len() + self.head.len());
+        let (head, name) = self.head.split_at(self.head.len() - FIELDS.len());
+        front[..head.len()].copy_from_slice(head);
+        front[head.len()..][..before.len()].copy_from_slice(&before);
+        front[head.len() + before.len()..].copy_from_slice(name);
+        // In place of the line's end comes that of the answer.
+        opened(reader, &self.sealed, fields, b'}')?;
         Some(body)
     }
+
+    /// `,"previous":{"version":…,"fields":{…}}`
+    fn before(&self, reader: &Reader) -> Option<Zeroizing<Box<[u8]>>> {
+        let Some((version, sealed)) = &self.previous else {
+            return Some(Zeroizing::new(br#","previous":null"#.to_vec().into_boxed_slice()));
+        };
+        let head = format!(r#","previous":{{"version":{version},"fields":"#);
+        let mut text = Zeroizing::new(vec![0; head.len() + sealed.plain_len()].into_boxed_slice());
+        let (front, fields) = text.split_at_mut(head.len());
+        front.copy_from_slice(head.as_bytes());
+        opened(reader, sealed, fields, b'}')?;
+        Some(text)
+    }
+}
+
+/// Opens a secret into its place. Fields are stored as the line of JSON that they are in an answer; `end` comes in place
+/// of the line's end.
+fn opened(reader: &Reader, sealed: &Sealed, fields: &mut [u8], end: u8) -> Option<()> {
+    let whole = reader.open_into(sealed, fields);
+    let last = fields.last_mut().filter(|last| whole && **last == b'\n')?;
+    *last = end;
+    Some(())
 }
 
 /// `{"name":…,"version":…,"issued":…,"next_due":…,"fields":`
@@ -117,6 +149,6 @@ fn head(name: &CredentialName, version: Version, issued: Option<Timestamp>, next
     // A struct of strings and numbers always serialises.
     let mut text = serde_json::to_vec(&head).unwrap_or_default();
     text.pop();
-    text.extend_from_slice(br#","fields":"#);
+    text.extend_from_slice(FIELDS);
     text
 }

@@ -119,6 +119,10 @@ pub struct Description {
     /// What a new version is made of (origin `ours`).
     #[serde(default)]
     pub makes: Makes,
+    /// Whether a change at the target takes a login: the account's own or an admin's. Where it does not, a first version
+    /// is made without knowing the one before.
+    #[serde(default = "yes")]
+    pub needs_login: bool,
     /// The strategies it knows, the recommended one first.
     pub strategies: Vec<Strategy>,
     /// The steps it answers.
@@ -129,4 +133,8 @@ pub struct Description {
     /// Keys of `[credential.*]`, beside those that keywheel itself knows.
     #[serde(default)]
     pub credential: Vec<Setting>,
+}
+
+fn yes() -> bool {
+    true
 }

@@ -91,6 +91,7 @@ mod tests {
             origin: Origin::Ours,
             overlap: Overlap::Replaces,
             makes: crate::Makes::Password,
+            needs_login: true,
             strategies: vec![],
             steps: vec![],
             target: vec![

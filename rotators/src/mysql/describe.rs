@@ -12,6 +12,7 @@ pub(crate) fn describe() -> Description {
         origin: Origin::Ours,
         overlap: Overlap::Replaces,
         makes: Makes::Password,
+        needs_login: true,
         strategies: vec![Strategy::Replace, Strategy::Alternate],
         steps: vec![Step::Describe, Step::Apply, Step::Verify, Step::Retire, Step::Discover],
         target: vec![

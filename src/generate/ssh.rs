@@ -1,0 +1,222 @@
+//! SSH key pairs in OpenSSH's own format (PROTOCOL.key of its sources), which every client of the last ten years reads.
+
+use aws_lc_rs::agreement::{self, ECDH_P256};
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use keywheel_protocol::{Fields, Secret};
+use zeroize::Zeroizing;
+
+use super::{Random, draw};
+
+const BEGIN: &str = "-----BEGIN OPENSSH PRIVATE KEY-----";
+const END: &str = "-----END OPENSSH PRIVATE KEY-----";
+const MAGIC: &[u8] = b"openssh-key-v1\0";
+/// Characters of base64 in a line, as ssh-keygen writes them.
+const LINE: usize = 70;
+/// The length that unencrypted private parts are padded to a multiple of.
+const BLOCK: usize = 8;
+/// The longest private key that is read, in bytes: RSA of 16,384 bits has less.
+const KEY_BYTES_MAX: usize = 16 << 10;
+
+/// What kind of key pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Algorithm {
+    /// Ed25519 (RFC 8709): OpenSSH 6.5 (2014) and later.
+    Ed25519,
+    /// ECDSA on NIST P-256 (RFC 5656): for servers and devices that know no Ed25519.
+    EcdsaP256,
+}
+
+impl Algorithm {
+    pub(super) fn describe(self) -> &'static str {
+        match self {
+            Self::Ed25519 => "an Ed25519 key pair",
+            Self::EcdsaP256 => "an ECDSA key pair on P-256",
+        }
+    }
+}
+
+/// Draws a pair: `private_key` and `public_key`.
+pub(super) fn key_pair(algorithm: Algorithm, random: Random<'_>) -> Fields {
+    let mut secret = Zeroizing::new([0; 32]);
+    let (public, private) = loop {
+        random(&mut *secret);
+        // A scalar of P-256 must be below the order of the curve: one in 2^32 is not.
+        if let Some(parts) = parts(algorithm, &secret) {
+            break parts;
+        }
+    };
+    let mut fields = Fields::new();
+    fields.insert("private_key", armour(&public, &private, random));
+    fields.insert("public_key", Secret::new(line(&public)));
+    fields
+}
+
+/// The public blob and the private part of a key.
+fn parts(algorithm: Algorithm, secret: &[u8; 32]) -> Option<(Vec<u8>, Zeroizing<Vec<u8>>)> {
+    let (mut public, mut private) = (Vec::new(), Zeroizing::new(Vec::with_capacity(256)));
+    match algorithm {
+        Algorithm::Ed25519 => {
+            let pair = Ed25519KeyPair::from_seed_unchecked(secret).ok()?;
+            let key = pair.public_key().as_ref();
+            put(&mut public, b"ssh-ed25519");
+            put(&mut public, key);
+            private.extend_from_slice(&public);
+            put(&mut private, &Zeroizing::new([secret, key].concat()));
+        }
+        Algorithm::EcdsaP256 => {
+            let key = agreement::PrivateKey::from_private_key(&ECDH_P256, secret).ok()?;
+            let point = key.compute_public_key().ok()?;
+            put(&mut public, b"ecdsa-sha2-nistp256");
+            put(&mut public, b"nistp256");
+            put(&mut public, point.as_ref());
+            private.extend_from_slice(&public);
+            // A number that is not negative: no zeros in front, but one before a set high bit (RFC 4251, mpint).
+            let digits = &secret[secret.iter().position(|byte| *byte != 0)?..];
+            let sign: &[u8] = if digits[0] >= 0x80 { &[0] } else { &[] };
+            put(&mut private, &Zeroizing::new([sign, digits].concat()));
+        }
+    }
+    Some((public, private))
+}
+
+/// The key file without a passphrase.
+fn armour(public: &[u8], private: &[u8], random: Random<'_>) -> Secret {
+    let mut check = [0; 4];
+    random(&mut check);
+    let mut section = Zeroizing::new(Vec::with_capacity(512));
+    section.extend_from_slice(&check);
+    section.extend_from_slice(&check);
+    section.extend_from_slice(private);
+    // No comment: it would have to change with the account.
+    put(&mut section, b"");
+    let padding = (1..).take((BLOCK - section.len() % BLOCK) % BLOCK);
+    section.extend(padding);
+    let mut file = Zeroizing::new(Vec::with_capacity(1024));
+    file.extend_from_slice(MAGIC);
+    for nothing in [b"none".as_slice(), b"none", b""] {
+        put(&mut file, nothing);
+    }
+    file.extend_from_slice(&1_u32.to_be_bytes());
+    put(&mut file, public);
+    put(&mut file, &section);
+    let digits = draw::to_base64(&file);
+    let mut text = Zeroizing::new(String::with_capacity(digits.len() + 256));
+    text.push_str(BEGIN);
+    for (index, digit) in digits.chars().enumerate() {
+        if index % LINE == 0 {
+            text.push('\n');
+        }
+        text.push(digit);
+    }
+    text.push('\n');
+    text.push_str(END);
+    text.push('\n');
+    Secret::new(std::mem::take(&mut *text))
+}
+
+/// The line of `authorized_keys` for a public blob.
+fn line(public: &[u8]) -> String {
+    let kind = String::from_utf8_lossy(take(public).map_or(b"", |(kind, _)| kind)).into_owned();
+    format!("{kind} {}", *draw::to_base64(public))
+}
+
+/// The `public_key` of a private key in OpenSSH's format.
+///
+/// # Errors
+/// What is wrong with the key, and what to do.
+pub fn public_key(private: &Secret) -> Result<Secret, &'static str> {
+    let text = private.expose();
+    if text.len() > KEY_BYTES_MAX {
+        return Err("the key is longer than any that is known");
+    }
+    let body = text.trim().strip_prefix(BEGIN).and_then(|rest| rest.strip_suffix(END));
+    let body =
+        body.ok_or("it is no private key in OpenSSH's format; `ssh-keygen -p -N '' -f FILE` turns others into it")?;
+    let file = draw::from_base64(body).ok_or("the key is damaged")?;
+    let damaged = "the key is damaged";
+    let rest = file.strip_prefix(MAGIC).ok_or(damaged)?;
+    let (cipher, rest) = take(rest).ok_or(damaged)?;
+    let (_, rest) = take(rest).ok_or(damaged)?;
+    let (_, rest) = take(rest).ok_or(damaged)?;
+    if cipher != b"none" {
+        return Err("the key has a passphrase; take it off with `ssh-keygen -p -N '' -f FILE`: the store encrypts it");
+    }
+    let (count, rest) = rest.split_first_chunk::<4>().ok_or(damaged)?;
+    let (public, _) = take(rest).filter(|_| *count == 1_u32.to_be_bytes()).ok_or(damaged)?;
+    take(public).ok_or(damaged)?;
+    Ok(Secret::new(line(public)))
+}
+
+/// Appends a string of RFC 4251: its length in four bytes, and itself.
+fn put(to: &mut Vec<u8>, bytes: &[u8]) {
+    to.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
+    to.extend_from_slice(bytes);
+}
+
+/// Takes a string of RFC 4251 off the front.
+fn take(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    rest.split_at_checked(u32::from_be_bytes(*length) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::Command;
+
+    use super::*;
+
+    fn counting() -> impl FnMut(&mut [u8]) {
+        let mut next = 1_u8;
+        move |bytes: &mut [u8]| {
+            for byte in bytes {
+                *byte = next;
+                next = next.wrapping_mul(5).wrapping_add(3);
+            }
+        }
+    }
+
+    /// What ssh-keygen makes of a private key.
+    fn keygen(private: &str) -> String {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("key");
+        std::fs::write(&path, private).expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("mode");
+        let output = Command::new("ssh-keygen").args(["-y", "-f"]).arg(&path).output().expect("ssh-keygen runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text").trim().to_owned()
+    }
+
+    #[test]
+    fn ssh_keygen_reads_the_pairs_and_gives_the_same_public_key() {
+        for algorithm in [Algorithm::Ed25519, Algorithm::EcdsaP256] {
+            let mut random = counting();
+            let mut before = String::new();
+            // Scalars with and without a set high bit.
+            for _ in 0..6 {
+                let pair = key_pair(algorithm, &mut random);
+                let [private, public] = ["private_key", "public_key"].map(|name| pair.get(name).expect(name));
+                assert_eq!(keygen(private.expose()), public.expose());
+                assert_eq!(public_key(private).expect("its public key").expose(), public.expose());
+                assert_ne!(before, public.expose());
+                public.expose().clone_into(&mut before);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_usable_key_is_told_with_the_remedy() {
+        let mut random = counting();
+        let pair = key_pair(Algorithm::Ed25519, &mut random);
+        let good = pair.get("private_key").expect("a key").expose().to_owned();
+        let said = |text: String| public_key(&Secret::new(text)).expect_err("refused");
+        assert!(said("hunter2".to_owned()).contains("ssh-keygen -p"));
+        assert!(said(good.replace('b', "!")).contains("damaged"));
+        assert!(said(format!("{BEGIN}\n{END}")).contains("damaged"));
+        for length in (0..good.len()).step_by(7) {
+            let cut = format!("{}\n{END}\n", &good[..length]);
+            assert!(public_key(&Secret::new(cut)).is_err() || length > 150, "{length}");
+        }
+        assert!(said("x".repeat(KEY_BYTES_MAX + 1)).contains("longer"));
+    }
+}
