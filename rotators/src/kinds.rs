@@ -2,7 +2,7 @@
 
 use keywheel_protocol::{Description, Reply, Request, Yes};
 
-use crate::{htpasswd, local, mysql, postgres, redis};
+use crate::{exec, htpasswd, local, mysql, postgres, redis};
 
 /// A built-in kind of target.
 #[derive(Debug)]
@@ -17,6 +17,7 @@ pub struct Kind {
 
 /// All of them, in the order of their names.
 pub const KINDS: &[Kind] = &[
+    Kind { name: "exec", describe: exec::describe, answer: exec::answer },
     Kind { name: "htpasswd", describe: htpasswd::describe, answer: htpasswd::answer },
     Kind { name: "local", describe: local::describe, answer: local::answer },
     Kind { name: "mysql", describe: mysql::describe, answer: mysql::answer },

@@ -6,9 +6,11 @@
 mod authorities;
 pub mod cage;
 pub mod cli;
+mod command;
 pub mod contract;
 mod deadline;
 mod declare;
+mod exec;
 pub mod failpoint;
 mod htpasswd;
 pub mod kinds;

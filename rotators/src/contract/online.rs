@@ -189,6 +189,7 @@ impl Stage<'_> {
         const DOWN: &str = "a target that is down is not reached";
         let port = self.description.target.iter().find(|setting| setting.kind == SettingKind::Port);
         let host = self.description.target.iter().find(|setting| setting.name == "host");
+        let host = host.filter(|host| self.target.contains_key(&host.name));
         let listener =
             TcpListener::bind("127.0.0.1:0").and_then(|listener| Ok((listener.local_addr()?.port(), listener)));
         let (Some(port), Some(host), Ok((number, listener))) = (port, host, listener) else {
