@@ -208,6 +208,7 @@ fn config(dir: &Path) -> keywheel::config::Config {
                 default: None,
                 help: String::new(),
                 access: Access::None,
+                logs_in: false,
             }],
             credential: Vec::new(),
         })

@@ -4,7 +4,15 @@ use keywheel_protocol::{Access, Setting, SettingKind};
 
 /// A setting that may be absent. `help` is one sentence without a full stop.
 pub(crate) fn setting(name: &str, kind: SettingKind, help: &str) -> Setting {
-    Setting { name: name.to_owned(), kind, required: false, default: None, help: help.to_owned(), access: Access::None }
+    Setting {
+        name: name.to_owned(),
+        kind,
+        required: false,
+        default: None,
+        help: help.to_owned(),
+        access: Access::None,
+        logs_in: false,
+    }
 }
 
 /// A text.

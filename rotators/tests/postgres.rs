@@ -7,6 +7,7 @@ mod test_server;
 use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
+use std::process::Command;
 use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
@@ -391,7 +392,7 @@ fn alternate_makes_the_second_account_after_the_first() {
     server.admin("ALTER ROLE app_a IN DATABASE other SET search_path = 'x;ALTER/**/ROLE/**/app_a/**/SUPERUSER'");
     let place = by_tcp(&server).credential("accounts", json!(["app_a", "app_b"]));
     let note = yes(place.apply("app_b", "b-1", admin(&server)));
-    for part in ["CREATEDB", "admin option in app_owner", "privileges on 1 objects", "owns (1 objects)"] {
+    for part in ["CREATEDB", "admin option in app_owner", "of its own on 1;", "owns 1 objects"] {
         assert!(note.contains(part), "{part}: {note}");
     }
     yes(place.verify("app_b", "b-1"));
@@ -403,7 +404,7 @@ fn alternate_makes_the_second_account_after_the_first() {
              SELECT setdatabase, setconfig FROM pg_db_role_setting WHERE setrole = '{role}'::regrole ORDER BY 1;"
         ))
     };
-    assert_eq!(facts("app_b"), facts("app_a"));
+    assert_eq!(facts("app_b").replace("app_a\n", ""), facts("app_a"));
     assert!(facts("app_b").contains("work_mem=5MB") && facts("app_b").contains("f|7|f"));
 
     // Again, as after a crash: the role stands and gets the same password.
@@ -428,6 +429,111 @@ fn alternate_makes_the_second_account_after_the_first() {
     let place = by_tcp(&server).credential("accounts", json!(["ghost_a", "ghost_b"]));
     no(place.apply("ghost_b", "x", admin(&server)), Reason::Missing);
     no(by_tcp(&server).apply("app_c", "x", admin(&server)), Reason::Missing);
+}
+
+#[test]
+fn the_second_account_shares_what_the_first_one_owns_and_was_granted() {
+    let server = Postgres::start(PgOptions::default());
+    server.create_login("app_a", "a-1");
+    server.admin(
+        "CREATE SCHEMA app AUTHORIZATION app_a; CREATE TABLE app.own (x int); ALTER TABLE app.own OWNER TO app_a;
+         CREATE TABLE lent (x int); GRANT SELECT ON lent TO app_a;",
+    );
+    let place = by_tcp(&server).credential("accounts", json!(["app_a", "app_b"]));
+    let rehearsed = place.ask(&place.request(Step::Rehearse, Some(("app_b", "b-0")), Some(admin(&server))));
+    assert!(yes(rehearsed).contains("app_b would be made after app_a"));
+    assert_eq!(
+        server.admin("SELECT count(*) FROM pg_roles WHERE rolname = 'app_b'"),
+        "0",
+        "a rehearsal changes nothing"
+    );
+    let note = yes(place.apply("app_b", "b-1", admin(&server)));
+    assert!(note.contains("is a member of it") && !note.contains("lacks"), "{note}");
+    let as_b = |sql: &str| server.psql_as("app_b", "b-1", sql).expect("done");
+    assert_eq!(as_b("INSERT INTO app.own VALUES (1); SELECT count(*) FROM lent; CREATE TABLE app.new (x int)"), "0");
+    assert_eq!(server.admin("SELECT relowner::regrole FROM pg_class WHERE relname = 'new'"), "app_a");
+    yes(place.retire("app_a", "a-1", admin(&server)));
+    assert_eq!(as_b("SELECT count(*) FROM app.own"), "1", "its parent has no password and is a parent still");
+}
+
+#[test]
+fn a_rehearsal_predicts_each_no_and_changes_nothing() {
+    let server = Postgres::start(PgOptions::default());
+    server.create_login("app", "old");
+    server.create_login("other", "other-1");
+    server.create_login("weak_admin", "weak-1");
+    let place = by_tcp(&server);
+    let verifier = || server.admin("SELECT rolpassword FROM pg_authid WHERE rolname = 'app'");
+    let before = verifier();
+    let rehearse = |subject, login| place.ask(&place.request(Step::Rehearse, Some((subject, "new")), Some(login)));
+    yes(rehearse("app", admin(&server)));
+    yes(rehearse("app", (By::Account, "app", "old")));
+    no(rehearse("app", (By::Account, "app", "wrong")), Reason::Credential);
+    no(rehearse("app", (By::Admin, "weak_admin", "weak-1")), Reason::Privilege);
+    no(rehearse("nobody", admin(&server)), Reason::Missing);
+    server.admin("ALTER ROLE app NOLOGIN");
+    no(rehearse("app", admin(&server)), Reason::Locked);
+    server.admin("ALTER ROLE app LOGIN; ALTER SYSTEM SET default_transaction_read_only = on; SELECT pg_reload_conf()");
+    until(|| server.admin("SHOW default_transaction_read_only") == "on");
+    let said = no(rehearse("app", admin(&server)), Reason::Unsupported);
+    assert!(said.contains("read-only") || said.contains("standby"), "{said}");
+    assert_eq!(verifier(), before);
+    assert!(server.login_works("app", "old"));
+}
+
+#[test]
+fn an_admin_known_by_its_socket_peer_needs_no_password() {
+    let server = Postgres::start(PgOptions::default());
+    server.create_login("app", "unknown");
+    server.admin("CREATE ROLE keywheel LOGIN CREATEROLE");
+    let hba = server.data_dir.join("pg_hba.conf");
+    let rules = std::fs::read_to_string(&hba).expect("the rules");
+    std::fs::write(&hba, format!("local all keywheel peer map=ops\n{rules}")).expect("written");
+    let user = Command::new("id").arg("-un").output().expect("id").stdout;
+    let user = String::from_utf8(user).expect("a name");
+    std::fs::write(server.data_dir.join("pg_ident.conf"), format!("ops {} keywheel\n", user.trim())).expect("written");
+    server.admin("SELECT pg_reload_conf()");
+    let folder = server.socket_dir.display().to_string();
+    let place = by_tcp(&server).with("host", folder).with("admin_user", "keywheel");
+    let apply = |password| place.ask(&place.request(Step::Apply, Some(("app", password)), None));
+    until(|| matches!(apply("first"), Reply::Yes(_)));
+    yes(apply("second"));
+    yes(place.verify("app", "second"));
+    no(place.verify("app", "first"), Reason::Credential);
+    let reply = place.ask(&place.request(Step::Discover, None, None));
+    assert!(matches!(reply, Reply::Yes(_)), "{reply:?}");
+}
+
+#[test]
+fn statements_of_the_operator_replace_the_usual_ones() {
+    let server = Postgres::start(PgOptions::default());
+    server.create_login("we\"ird'", "old");
+    server.create_login("setter", "setter-1");
+    server.admin(
+        "CREATE FUNCTION public.set_password(who text, verifier text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+         SET search_path = '' AS $$ BEGIN EXECUTE pg_catalog.format('ALTER ROLE %I PASSWORD %L', who, verifier); END $$;
+         REVOKE ALL ON FUNCTION public.set_password(text, text) FROM PUBLIC;
+         GRANT EXECUTE ON FUNCTION public.set_password(text, text) TO setter;",
+    );
+    let setter = (By::Admin, "setter", "setter-1");
+    no(by_tcp(&server).apply("we\"ird'", "new", setter), Reason::Privilege);
+    let place = by_tcp(&server).with("set_statement", "SELECT public.set_password({name}, {verifier})");
+    yes(place.apply("we\"ird'", "new", setter));
+    yes(place.verify("we\"ird'", "new"));
+    let place = by_tcp(&server).with("set_statement", "ALTER ROLE {role} PASSWORD {password}");
+    assert!(no(place.apply("we\"ird'", "x", setter), Reason::Unsupported).contains("{password} has no meaning"));
+}
+
+#[test]
+fn a_login_is_proved_in_each_database_that_is_named() {
+    let server = Postgres::start(PgOptions::default());
+    server.create_login("app", "old");
+    server.admin("CREATE DATABASE shut");
+    server.admin("REVOKE CONNECT ON DATABASE shut FROM PUBLIC");
+    let place = by_tcp(&server).credential("also", "template1, shut");
+    assert!(no(place.verify("app", "old"), Reason::Privilege).contains("shut"));
+    server.admin("GRANT CONNECT ON DATABASE shut TO app");
+    yes(place.verify("app", "old"));
 }
 
 #[test]

@@ -309,7 +309,7 @@ fn fit(
             let help = "name them: `accounts = [\"app_a\", \"app_b\"]`".to_owned();
             notes.problem(place, "strategy \"alternate\" takes two different accounts in turn", help);
         }
-        if target.description.needs_login && (!has_admin || change_by == By::Account) {
+        if target.needs_login() && (!has_admin || change_by == By::Account) {
             let help = format!("give target {} an `admin`, and leave `change_by` at \"admin\"", target.name);
             notes.problem(place, "strategy \"alternate\" needs the admin credential to set the other account", help);
         }

@@ -122,6 +122,13 @@ pub struct Target {
     pub step_timeout: Duration,
 }
 
+impl Target {
+    /// Whether a change here takes a login that keywheel has the secret of.
+    pub fn needs_login(&self) -> bool {
+        self.description.needs_login(&self.settings)
+    }
+}
+
 /// Something that has a name here.
 #[derive(Debug)]
 pub struct Credential {

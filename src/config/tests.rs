@@ -15,7 +15,15 @@ const NOW: Timestamp = Timestamp::from_seconds(1_790_000_000);
 
 fn setting(name: &str, kind: SettingKind, required: bool, default: Option<&str>) -> Setting {
     let default = default.map(str::to_owned);
-    Setting { name: name.to_owned(), kind, required, default, help: format!("the {name}"), access: Access::None }
+    Setting {
+        name: name.to_owned(),
+        kind,
+        required,
+        default,
+        help: format!("the {name}"),
+        access: Access::None,
+        logs_in: false,
+    }
 }
 
 fn describe(kind: &str, _daemon: &Daemon) -> Result<Description, String> {

@@ -92,7 +92,7 @@ impl Control {
         if !matches!(record.phase, Phase::Resting { .. }) {
             return Err(plain(ErrorCode::Conflict, &format!("{name} is {}, not at rest", record.phase.name())));
         }
-        let needs_login = credential.target.description.needs_login;
+        let needs_login = credential.target.needs_login();
         if credential.rules.prove_current || credential.change_by == By::Account {
             if let Some(current) = record.phase.current() {
                 self.log_in(credential, self.secret(&record, name)?).await?;

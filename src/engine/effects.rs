@@ -48,7 +48,7 @@ impl Engine {
     pub(super) fn fit(&mut self, turn: &Turn, credential: &Credential, record: &Record) -> Result<(), ApiError> {
         let name = &credential.name;
         match (credential.change_by, &credential.target.admin) {
-            (By::Account, _) if record.phase.current().is_none() && credential.target.description.needs_login => {
+            (By::Account, _) if record.phase.current().is_none() && credential.target.needs_login() => {
                 Err(tell::error(
                     ErrorCode::Conflict,
                     format!("{name} has no version yet, and the account changes its own password"),

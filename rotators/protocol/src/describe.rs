@@ -1,6 +1,7 @@
 //! What a rotator says of itself: the answer to `describe`.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::Step;
 
@@ -102,6 +103,20 @@ pub struct Setting {
     /// What the cage must allow at the path.
     #[serde(default)]
     pub access: Access,
+    /// Whether a target that has it needs no other login for a change: it names one that has no secret in keywheel.
+    #[serde(default)]
+    pub logs_in: bool,
+}
+
+impl Description {
+    /// Whether a change at a target with these settings takes a login that keywheel has the secret of.
+    pub fn needs_login(&self, target: &Map<String, Value>) -> bool {
+        let own = |setting: &Setting| {
+            setting.logs_in
+                && target.get(&setting.name).is_some_and(|value| !value.is_null() && value != &Value::Bool(false))
+        };
+        self.needs_login && !self.target.iter().any(own)
+    }
 }
 
 /// A rotator's description of itself.

@@ -80,7 +80,7 @@ mod tests {
 
     fn setting(name: &str, kind: SettingKind, access: Access, default: Option<&str>) -> Setting {
         let default = default.map(str::to_owned);
-        Setting { name: name.to_owned(), kind, required: false, default, help: String::new(), access }
+        Setting { name: name.to_owned(), kind, required: false, default, help: String::new(), access, logs_in: false }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The second account of `alternate`: made after the first one's image.
 //!
-//! What is copied: membership in roles, connection limit, INHERIT, and settings (`ALTER ROLE … SET`). What is not copied is
-//! said in the answer's note: attributes beyond LOGIN, privileges granted to the first role itself, and what it owns. The
-//! sound arrangement is a role without a login that owns and may do everything, with both accounts as its members.
+//! What is copied: membership in roles, connection limit, INHERIT, and settings (`ALTER ROLE … SET`). Privileges that were
+//! granted to the first role itself and what it owns are shared: the first role is the parent of the second. Attributes
+//! beyond LOGIN are not copied, and the answer's note says so.
 
 use keywheel_protocol::{Reason, Reply};
 use sqlx::Row;
@@ -54,7 +54,9 @@ pub(super) async fn twin(
             admin_of.push(group);
         }
     }
+    let mut acts_as_another = false;
     for (database, setting, value) in settings(session, oid).await? {
+        acts_as_another |= setting == "role";
         sql.push_str(&set(&name, database.as_deref(), &setting, &value));
     }
     let mut missing = Vec::new();
@@ -65,18 +67,22 @@ pub(super) async fn twin(
         missing.push(format!("the admin option in {}", admin_of.join(", ")));
     }
     let (owned, granted) = dependents(session, oid).await?;
-    if granted > 0 {
-        missing.push(format!("privileges on {granted} objects that are granted to {first} itself"));
+    let mut note = format!("the role {second} was made after {first}");
+    if owned + granted > 0 {
+        // The first role is the parent then: a member has all its privileges, and what it owns stays its own.
+        let parent = identifier(first);
+        sql.push_str(&format!(" GRANT {parent} TO {name};"));
+        if !acts_as_another {
+            sql.push_str(&format!(" ALTER ROLE {name} SET role = {};", literal(first)));
+        }
+        note.push_str(&format!(
+            " and is a member of it, since {first} owns {owned} objects and has privileges of its own on {granted}; what {second} \
+             makes belongs to {first}"
+        ));
     }
-    if owned > 0 {
-        missing.push(format!("what {first} owns ({owned} objects)"));
+    if !missing.is_empty() {
+        note.push_str(&format!("; it lacks {}", missing.join("; ")));
     }
-    let made = format!("the role {second} was made after {first}");
-    let note = if missing.is_empty() {
-        made
-    } else {
-        format!("{made}, without {}: give these to a role that both are members of", missing.join("; "))
-    };
     Ok((sql, Some(note)))
 }
 

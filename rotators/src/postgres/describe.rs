@@ -15,7 +15,7 @@ pub(crate) fn describe() -> Description {
         makes: Makes::Password,
         needs_login: true,
         strategies: vec![Strategy::Replace, Strategy::Alternate],
-        steps: vec![Step::Describe, Step::Apply, Step::Verify, Step::Retire, Step::Discover],
+        steps: vec![Step::Describe, Step::Apply, Step::Verify, Step::Retire, Step::Discover, Step::Rehearse],
         target: vec![
             Setting {
                 access: Access::Read,
@@ -34,10 +34,20 @@ pub(crate) fn describe() -> Description {
             file("ca_file", "certificate authorities in PEM, the host's own bundle if absent; verify-ca needs it"),
             file("client_cert", "certificate to show to the server, in PEM"),
             file("client_key", "its key, in PEM"),
+            Setting {
+                logs_in: true,
+                ..text(
+                    "admin_user",
+                    "role that makes the changes without a password, by the socket's peer or by client_cert",
+                )
+            },
+            text("set_statement", "SQL instead of ALTER ROLE {role} PASSWORD {verifier}; {name} is the role as a text"),
+            text("retire_statement", "SQL instead of ALTER ROLE {role} PASSWORD NULL"),
         ],
         credential: vec![
             required(text("account", "the role")),
             text("database", "the database to log in to, if not the target's"),
+            text("also", "further databases that a new password is proved in, divided by commas"),
         ],
     }
 }

@@ -15,7 +15,11 @@ use crate::step::Stage;
 const ROLES_MAX: usize = 5_000;
 
 pub(super) async fn discover(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
-    let mut session = Target::of(request)?.connect(Pair::login(request)?, deadline).await?;
+    let target = Target::of(request)?;
+    let mut session = match &target.admin_user {
+        Some(admin) => target.connect_as(admin, deadline).await?,
+        None => target.connect(Pair::login(request)?, deadline).await?,
+    };
     let query = sqlx::query(
         "SELECT r.rolname::text, r.rolcanlogin, r.rolsuper, r.rolcreaterole, r.rolcreatedb, r.rolreplication,
                 r.rolbypassrls, r.rolconnlimit, r.rolvaliduntil::text, coalesce(r.rolvaliduntil < now(), false),

@@ -34,9 +34,8 @@ pub(crate) fn answer(request: &Request) -> Reply {
             Step::Verify => verify(request, deadline).await,
             Step::Retire => retire(request, deadline).await,
             Step::Discover => discover::discover(request, deadline).await,
-            Step::Describe | Step::Rehearse => {
-                Err(Reply::no(Reason::Unsupported, "this kind does not answer that step"))
-            }
+            Step::Rehearse => rehearse(request, deadline).await,
+            Step::Describe => Err(Reply::no(Reason::Unsupported, "this kind does not answer that step")),
         }
     })
 }
@@ -44,9 +43,8 @@ pub(crate) fn answer(request: &Request) -> Reply {
 async fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     let subject = checked_subject(request)?;
     let target = Target::of(request)?;
-    let (by, login) = step::changer(request, &subject)?;
-    let mut session = match target.connect(login, deadline).await {
-        Err(refused) if by == By::Account && is_refused_login(&refused) => {
+    let (mut session, by) = match log_in(request, &target, &subject, deadline).await {
+        Err(refused) if target.admin_user.is_none() && is_by_account(request) && is_refused_login(&refused) => {
             // An earlier try of this very change may have taken hold.
             return match target.connect(subject, deadline).await {
                 Ok(_) => Ok(noted(Some("the new password was in force already".to_owned()))),
@@ -55,31 +53,101 @@ async fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
         }
         session => session?,
     };
-    session.require_scram()?;
-    let verifier = scram::verifier(subject.password)
-        .map_err(|error| Reply::not_reached(format!("no random salt could be drawn, and nothing was sent: {error}")))?;
-    let accounts = Settings(&request.credential).accounts()?;
-    let (change, note) = match (role(&mut session, subject.username).await?, accounts) {
-        (Some(role), _) => {
-            role.refuse_if_shut(subject.username)?;
-            (format!("ALTER ROLE {} PASSWORD {}", identifier(subject.username), literal(&verifier)), None)
-        }
-        (None, Some([one, two])) if by == By::Admin && [one, two].contains(&subject.username) => {
-            let first = if subject.username == one { two } else { one };
-            alternate::twin(&mut session, first, subject.username, &verifier).await?
-        }
-        (None, _) => return Err(Reply::no(Reason::Missing, format!("there is no role {}", subject.username))),
-    };
+    let (change, note) = change(&mut session, request, &subject, by).await?;
     session.change(change).await?;
     Ok(noted(note))
 }
 
+/// What apply would do, sent and taken back: the server itself says whether it would.
+async fn rehearse(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
+    let subject = checked_subject(request)?;
+    let target = Target::of(request)?;
+    let (mut session, by) = log_in(request, &target, &subject, deadline).await?;
+    let (change, note) = change(&mut session, request, &subject, by).await?;
+    session.try_out(&change).await?;
+    Ok(noted(note.map(|note| note.replace(" was made ", " would be made "))))
+}
+
+fn is_by_account(request: &Request) -> bool {
+    request.login.as_ref().is_none_or(|login| login.by == By::Account)
+}
+
+/// The connection that makes the change, and in which role.
+async fn log_in(
+    request: &Request,
+    target: &Target,
+    subject: &Pair<'_>,
+    deadline: Deadline,
+) -> Result<(Session, By), Reply> {
+    if let Some(admin) = &target.admin_user {
+        return Ok((target.connect_as(admin, deadline).await?, By::Admin));
+    }
+    let (by, login) = step::changer(request, subject)?;
+    Ok((target.connect(login, deadline).await?, by))
+}
+
+/// The statements that set the password, and a note on them.
+async fn change(
+    session: &mut Session,
+    request: &Request,
+    subject: &Pair<'_>,
+    by: By,
+) -> Result<(String, Option<String>), Reply> {
+    session.require_scram()?;
+    let verifier = scram::verifier(subject.password)
+        .map_err(|error| Reply::not_reached(format!("no random salt could be drawn, and nothing was sent: {error}")))?;
+    let accounts = Settings(&request.credential).accounts()?;
+    match (role(session, subject.username).await?, accounts) {
+        (Some(role), _) => {
+            role.refuse_if_shut(subject.username)?;
+            let usual = "ALTER ROLE {role} PASSWORD {verifier}";
+            let template = Settings(&request.target).text("set_statement")?.unwrap_or(usual);
+            Ok((statement(template, subject.username, Some(&verifier))?, None))
+        }
+        (None, Some([one, two])) if by == By::Admin && [one, two].contains(&subject.username) => {
+            let first = if subject.username == one { two } else { one };
+            alternate::twin(session, first, subject.username, &verifier).await
+        }
+        (None, _) => Err(Reply::no(Reason::Missing, format!("there is no role {}", subject.username))),
+    }
+}
+
+/// An operator's statement with its places filled in, each as a whole identifier or constant of SQL.
+fn statement(template: &str, role: &str, verifier: Option<&str>) -> Result<String, Reply> {
+    let mut sql = String::new();
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('{') {
+        let (place, behind) = after.split_once('}').ok_or_else(|| misplaced(after))?;
+        sql.push_str(before);
+        match (place, verifier) {
+            ("role", _) => sql.push_str(&identifier(role)),
+            ("name", _) => sql.push_str(&literal(role)),
+            ("verifier", Some(verifier)) => sql.push_str(&literal(verifier)),
+            _ => return Err(misplaced(place)),
+        }
+        rest = behind;
+    }
+    sql.push_str(rest);
+    Ok(sql)
+}
+
+fn misplaced(place: &str) -> Reply {
+    let message = format!(
+        "{{{}}} has no meaning in a statement; {{role}} is the role's name as an identifier, {{name}} as a text, and {{verifier}} (not \
+         in retire_statement) what is set as its password",
+        step::short(place)
+    );
+    Reply::no(Reason::Unsupported, message)
+}
+
 async fn verify(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     let subject = Pair::subject(request)?;
-    let mut session = Target::of(request)?.connect(subject, deadline).await?;
+    let target = Target::of(request)?;
+    let mut session = target.connect(subject, deadline).await?;
     let row = session.one(sqlx::query("SELECT session_user::text")).await?;
     let user: String = row.and_then(|row| row.try_get(0).ok()).unwrap_or_default();
     if user == subject.username {
+        target.connect_further(subject, deadline).await?;
         Ok(Reply::yes())
     } else {
         let message = format!(
@@ -107,12 +175,17 @@ async fn retire(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
         Err(reply) => return Err(reply),
         Ok(_) => {}
     }
-    if request.login.as_ref().is_none_or(|login| login.by != By::Admin) {
+    if target.admin_user.is_none() && is_by_account(request) {
         let message = "accounts in turn need an admin: an account without a password can't set itself a new one";
         return Err(Reply::no(Reason::Unsupported, message));
     }
-    let mut session = target.connect(Pair::login(request)?, deadline).await?;
-    session.change(format!("ALTER ROLE {} PASSWORD NULL", identifier(subject.username))).await?;
+    let mut session = match &target.admin_user {
+        Some(admin) => target.connect_as(admin, deadline).await?,
+        None => target.connect(Pair::login(request)?, deadline).await?,
+    };
+    let usual = "ALTER ROLE {role} PASSWORD NULL";
+    let template = Settings(&request.target).text("retire_statement")?.unwrap_or(usual);
+    session.change(statement(template, subject.username, None)?).await?;
     let note = format!(
         "{} has no password now; connections that are open, peer and certificate logins stay",
         subject.username

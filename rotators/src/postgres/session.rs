@@ -20,6 +20,10 @@ const SCRAM_SINCE: u32 = 100_000;
 pub(super) struct Target {
     options: PgConnectOptions,
     place: String,
+    /// Who makes changes without a password: known by the socket's peer or by a certificate.
+    pub(super) admin_user: Option<String>,
+    /// Further databases that a login is proved in.
+    further: Vec<String>,
 }
 
 impl Target {
@@ -38,18 +42,40 @@ impl Target {
         let options = options.application_name("keywheel").statement_cache_capacity(0).disable_statement_logging();
         let options = if by_socket { options.ssl_mode(PgSslMode::Disable) } else { with_tls(options, settings)? };
         let place = if by_socket { format!("{host}/.s.PGSQL.{port}") } else { format!("{host} port {port}") };
-        Ok(Self { options, place })
+        let admin_user = settings.text("admin_user")?.map(str::to_owned);
+        let further = Settings(&request.credential).text("also")?.unwrap_or_default();
+        let further = further.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        Ok(Self { options, place, admin_user, further })
     }
 
     /// Logs in.
     pub(super) async fn connect(&self, login: Pair<'_>, deadline: Deadline) -> Result<Session, Reply> {
-        if login.username.contains(',') || login.username.contains(char::is_control) {
+        let options = self.options.clone().password(login.password.expose());
+        self.open(options, login.username, deadline).await
+    }
+
+    /// Logs in to each of the further databases.
+    pub(super) async fn connect_further(&self, login: Pair<'_>, deadline: Deadline) -> Result<(), Reply> {
+        for database in &self.further {
+            let options = self.options.clone().database(database).password(login.password.expose());
+            self.open(options, login.username, deadline).await?;
+        }
+        Ok(())
+    }
+
+    /// Logs in without a password.
+    pub(super) async fn connect_as(&self, user: &str, deadline: Deadline) -> Result<Session, Reply> {
+        self.open(self.options.clone(), user, deadline).await
+    }
+
+    async fn open(&self, options: PgConnectOptions, user: &str, deadline: Deadline) -> Result<Session, Reply> {
+        if user.contains(',') || user.contains(char::is_control) {
             let message = "a role with a comma or a control character in its name can't log in from here";
             return Err(Reply::no(Reason::Unsupported, message));
         }
-        let options = self.options.clone().username(login.username).password(login.password.expose());
+        let options = options.username(user);
         let connection = match timeout(deadline.left(), PgConnection::connect_with(&options)).await {
-            Ok(connection) => connection.map_err(|error| verdict::of_login(&error, login.username, &self.place))?,
+            Ok(connection) => connection.map_err(|error| verdict::of_login(&error, user, &self.place))?,
             Err(_) => return Err(Reply::not_reached(format!("{} did not answer in time", self.place))),
         };
         let mut session = Session { connection, deadline };
@@ -137,6 +163,16 @@ impl Session {
         }
         failpoint::hit("worker.apply.before");
         self.simple(sql, Stage::Change).await
+    }
+
+    /// Sends a change and takes it back: the server's answer without the change. What was not confirmed is undone, however
+    /// the connection ends.
+    pub(super) async fn try_out(&mut self, sql: &str) -> Result<(), Reply> {
+        let tried = self.simple(format!("BEGIN; {sql}; ROLLBACK"), Stage::Change).await;
+        tried.map_err(|reply| match reply {
+            Reply::InDoubt { message } => Reply::not_reached(message.replace("; the change may have taken hold", "")),
+            reply => reply,
+        })
     }
 
     async fn simple(&mut self, sql: String, stage: Stage) -> Result<(), Reply> {
