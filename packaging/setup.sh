@@ -23,7 +23,8 @@ for job in "$@"; do
     postgres) packages+=(postgresql postgresql-client) ;;
     # A real init for the tests of the units; servers and tools for the others.
     test) packages+=(apache2-utils curl dpkg-dev e2fsprogs faketime jq mariadb-client-core mariadb-server-core mmdebstrap
-                     openssl postgresql postgresql-client procps redis-server strace systemd systemd-container util-linux) crates+=("cargo-deb@$cargo_deb") ;;
+                     openssh-client openssh-server openssl passwd postgresql postgresql-client procps redis-server strace sudo
+                     systemd systemd-container util-linux) crates+=("cargo-deb@$cargo_deb") ;;
     lint) crates+=("cargo-deny@$cargo_deny") ;;
     package) packages+=(dpkg-dev) crates+=("cargo-deb@$cargo_deb") ;;
     *) die "no such job: $job" ;;

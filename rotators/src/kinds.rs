@@ -2,7 +2,7 @@
 
 use keywheel_protocol::{Description, Reply, Request, Yes};
 
-use crate::{exec, htpasswd, local, mysql, postgres, redis};
+use crate::{exec, htpasswd, local, mysql, postgres, redis, ssh_key, ssh_password};
 
 /// A built-in kind of target.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "mysql", describe: mysql::describe, answer: mysql::answer },
     Kind { name: "postgres", describe: postgres::describe, answer: postgres::answer },
     Kind { name: "redis", describe: redis::describe, answer: redis::answer },
+    Kind { name: "ssh-key", describe: ssh_key::describe, answer: ssh_key::answer },
+    Kind { name: "ssh-password", describe: ssh_password::describe, answer: ssh_password::answer },
 ];
 
 impl Kind {

@@ -17,11 +17,15 @@ pub mod kinds;
 mod local;
 mod mysql;
 mod net;
+mod nobodys;
 mod postgres;
 mod program;
 mod redis;
 pub mod serve;
 mod settings;
+mod ssh;
+mod ssh_key;
+mod ssh_password;
 mod step;
 mod tls;
 

@@ -4,6 +4,8 @@
 mod mariadb;
 #[path = "../../tests/support/redis.rs"]
 mod redis;
+#[path = "../../tests/support/sshd.rs"]
+mod sshd;
 #[path = "../../tests/support/postgres.rs"]
 mod test_server;
 
@@ -16,6 +18,7 @@ use std::process::{Command, Stdio};
 use mariadb::MariaDb;
 use redis::{Keeps, Redis};
 use serde_json::{Value, json};
+use sshd::Sshd;
 use test_server::{PgOptions, Postgres};
 
 const ROTATOR: &str = env!("CARGO_BIN_EXE_keywheel-rotator");
@@ -59,7 +62,8 @@ fn with_outcome<'a>(report: &'a Value, outcome: &str) -> Vec<&'a str> {
 
 #[track_caller]
 fn assert_passes(candidate: &str, options: &[&str], secrets: Value, skipped: usize) {
-    let marker = secrets["current"]["password"].as_str().expect("a password").to_owned();
+    let current = &secrets["current"];
+    let marker = current["password"].as_str().or(current["private_key"].as_str()).expect("a secret").to_owned();
     let (status, report) = exam(candidate, options, Some(secrets));
     assert_eq!((status, &report["passed"]), (0, &json!(true)), "{report:#}");
     assert!(with_outcome(&report, "warned").is_empty(), "{report:#}");
@@ -111,6 +115,20 @@ fn redis_keeps_the_contract_with_overlap_and_without() {
     assert_passes("redis", &replace, secrets.clone(), 0);
     let overlap = [&plain[..], &["--credential", "strategy=overlap", "--restore"]].concat();
     assert_passes("redis", &overlap, secrets, 1);
+}
+
+#[test]
+fn both_ssh_kinds_keep_the_contract() {
+    let server = Sshd::start();
+    let account = server.account("marker-First-1");
+    let (port, host_key) = (format!("port={}", server.port), format!("host_key={}", server.fingerprint));
+    let host = ["--target", "host=127.0.0.1", "--target", &port, "--target", &host_key, "--restore"];
+    let current = json!({ "username": account, "password": "marker-First-1" });
+    assert_passes("ssh-password", &host, json!({ "current": current }), 0);
+    let pair = |(private, public): (String, String)| json!({ "username": account, "private_key": private, "public_key": public });
+    let (first, second) = (server.key_pair("ed25519"), server.key_pair("ecdsa"));
+    server.authorize(&account, &format!("{}\n", first.1));
+    assert_passes("ssh-key", &host, json!({ "current": pair(first), "new": pair(second) }), 1);
 }
 
 #[test]

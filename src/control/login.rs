@@ -245,6 +245,9 @@ fn given(credential: &Credential, input: SecretInput) -> Result<Fields, ApiError
             remedy: Some(format!("`keywheel import {} --field private_key < FILE`", credential.name)),
         })?;
         let public = public_key(private).map_err(|message| plain(ErrorCode::Usage, message))?;
+        // What reads standard input takes the last newline off, and OpenSSH wants it.
+        let whole = Secret::new(format!("{}\n", private.expose().trim_end()));
+        fields.insert("private_key", whole);
         fields.insert("public_key", public);
     }
     if let (Some(account), None) = (account, fields.username()) {

@@ -1,4 +1,4 @@
-//! I1 and I4 against a real PostgreSQL, MariaDB and Redis: the daemon or its worker is killed at every commit and every effect, before and
+//! I1 and I4 against a real PostgreSQL, MariaDB, Redis and sshd: the daemon or its worker is killed at every commit and every effect, before and
 //! after it took hold, and at random moments; whatever is handed out afterwards logs in.
 
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use crate::kit::{
     serves_or_ends, settles_and_logs_in,
 };
 use crate::support::redis::Keeps;
-use crate::support::{Daemon, MariaDb, PATIENCE, PgOptions, Postgres, Redis, Setup, within};
+use crate::support::{Daemon, MariaDb, PATIENCE, PgOptions, Postgres, Redis, Setup, Sshd, within};
 
 /// The worker's fail points (`FAIL_POINTS` of the rotators, which this package must not link).
 const WORKER_POINTS: &[&str] = &[
@@ -100,6 +100,30 @@ fn i1_no_kill_of_daemon_or_worker_loses_a_user_of_redis_with_two_passwords() {
     let mut daemon = kill_everywhere(daemon, &server, &["app/cache"]);
     daemon.start();
     kill_workers(daemon, &server, "app/cache", "overlap at Redis");
+}
+
+#[test]
+fn i1_no_kill_of_daemon_or_worker_loses_a_key_pair() {
+    let server = Sshd::start();
+    let account = server.account("unused-Password-1");
+    let (private, public) = server.key_pair("rsa");
+    server.authorize(&account, &format!("no-port-forwarding {public}\n"));
+    let daemon = Setup::new()
+        .config(format!(
+            "{QUICK}[target.host]\nkind = \"ssh-key\"\nhost = \"127.0.0.1\"\nport = {}\nhost_key = {:?}\n\
+             lockout = {{ failures = 1000, window = \"1m\" }}\n{}",
+            server.port,
+            server.fingerprint,
+            credential("app/key", "host", &format!("account = {account:?}\ngrace = \"0s\""))
+        ))
+        .start();
+    daemon.keywheel_ok(&["import", "app/key", "--field", "private_key"], &private);
+    let mut daemon = kill_everywhere(daemon, &server, &["app/key"]);
+    daemon.start();
+    kill_workers(daemon, &server, "app/key", "a key pair");
+    let lines = std::fs::read_to_string(Sshd::home(&account).join(".ssh/authorized_keys")).expect("the file");
+    assert_eq!(lines.lines().count(), 1, "the keys before are gone: {lines}");
+    assert!(lines.starts_with("no-port-forwarding ssh-ed25519 ") && lines.ends_with(" a comment\n"), "{lines}");
 }
 
 fn mariadb_target(server: &MariaDb, more: &str) -> String {

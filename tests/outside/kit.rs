@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Daemon, MariaDb, PATIENCE, Postgres, Redis, Scratch, Setup, eventually, within};
+use crate::support::{Daemon, MariaDb, PATIENCE, Postgres, Redis, Scratch, Setup, Sshd, eventually, within};
 
 /// Back-off and lock-out budget that let a test see several tries in little time; root may fetch everything.
 pub(crate) const QUICK: &str = r#"
@@ -98,6 +98,7 @@ pub(crate) fn redis_user(server: &Redis, more: &str) -> Daemon {
 pub(crate) struct Fetched {
     pub(crate) version: u64,
     pub(crate) username: String,
+    /// The password, or the private key.
     pub(crate) password: String,
 }
 
@@ -112,7 +113,7 @@ pub(crate) fn try_fetch(daemon: &Daemon, name: &str) -> Result<Fetched, String> 
     Ok(Fetched {
         version: json["version"].as_u64().expect("a version"),
         username: field("username"),
-        password: field("password"),
+        password: Some(field("password")).filter(|text| !text.is_empty()).unwrap_or_else(|| field("private_key")),
     })
 }
 
@@ -147,6 +148,12 @@ impl Logins for MariaDb {
 impl Logins for Redis {
     fn login_works(&self, user: &str, password: &str) -> bool {
         self.logs_in(user, password)
+    }
+}
+
+impl Logins for Sshd {
+    fn login_works(&self, user: &str, private_key: &str) -> bool {
+        self.key_logs_in(user, private_key)
     }
 }
 

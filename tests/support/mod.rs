@@ -13,6 +13,7 @@ mod package;
 pub mod postgres;
 pub mod redis;
 mod scratch;
+pub mod sshd;
 
 pub use daemon::{Daemon, Ended, Setup, rotator_binary};
 pub use http::{Answer, get, post, request};
@@ -21,6 +22,7 @@ pub use package::package;
 pub use postgres::{PgOptions, Postgres, free_port};
 pub use redis::Redis;
 pub use scratch::Scratch;
+pub use sshd::Sshd;
 
 use std::time::{Duration, Instant};
 

@@ -4,7 +4,9 @@ use std::net::TcpListener;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use keywheel_protocol::{By, Description, Fields, Login, Overlap, Reason, Reply, Request, Secret, SettingKind, Step};
+use keywheel_protocol::{
+    By, Description, Fields, Login, Makes, Overlap, Reason, Reply, Request, Secret, SettingKind, Step,
+};
 use serde_json::{Map, Value};
 
 use super::report::{Outcome, Report};
@@ -30,9 +32,15 @@ pub(super) fn run(
 ) -> Result<(), ContractError> {
     let target = settings(&description.target, &exam.target, &[])?;
     let credential = settings(&description.credential, &exam.credential, &["account", "accounts", "strategy"])?;
+    let passwords = description.makes == Makes::Password;
     let new = match &secrets.new {
         Some(new) => new.duplicate(),
-        None => Fields::login(secrets.current.username().unwrap_or_default(), made_up_password()?),
+        None if passwords => Fields::login(secrets.current.username().unwrap_or_default(), made_up_password()?),
+        None => {
+            let words = "it takes key pairs: give one more as `new` beside `current`".to_owned();
+            report.add("apply sets a new password", Outcome::Skipped(words));
+            return Ok(());
+        }
     };
     let stage = Stage { exam, description, target, credential };
     let (current, mut told) = (&secrets.current, Vec::new());
@@ -41,7 +49,11 @@ pub(super) fn run(
     if !stage.expect_yes("verify says yes to the current password", Step::Verify, current, None, report, &mut told)? {
         return Ok(());
     }
-    let wrong = Fields::login(current.username().unwrap_or_default(), made_up_password()?);
+    // Of key pairs, the new one is wrong until it is set.
+    let wrong = match passwords {
+        true => Fields::login(current.username().unwrap_or_default(), made_up_password()?),
+        false => new.duplicate(),
+    };
     let answer = stage.ask(&stage.request(Step::Verify, &wrong, None), &mut told)?;
     let refused = matches!(answer, Answer::Reply(Reply::No { reason: Reason::Credential, .. }));
     report.judge("verify says no (credential) to a wrong password", (!refused).then(|| answer.to_string()));
@@ -75,7 +87,7 @@ pub(super) fn run(
     let all = [current, &new, &wrong].into_iter().chain(secrets.login.as_ref().map(|login| &login.fields));
     let shown = all.flat_map(Fields::iter).any(|(name, value)| {
         let value = value.expose();
-        name != "username" && value.len() >= 4 && told.iter().any(|text| text.contains(value))
+        name != "username" && name != "public_key" && value.len() >= 4 && told.iter().any(|text| text.contains(value))
     });
     let complaint = shown.then(|| "a secret came back in a message or on standard error".to_owned());
     report.judge("i8: no secret in messages or on standard error", complaint);

@@ -15,6 +15,7 @@ pub(crate) use describe::describe;
 use keywheel_protocol::{By, Reason, Reply, Request, Secret, Step};
 
 use crate::deadline::Deadline;
+use crate::nobodys;
 use crate::settings::{Pair, Settings, is_plain};
 use crate::step::{self, is_refused_login, noted};
 use account::{Account, Method};
@@ -98,7 +99,7 @@ async fn retire(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     }
     let mut session = target.connect(Pair::login(request)?, deadline).await?;
     let account = Account { user: subject.username.to_owned(), host: target.account_host().to_owned() };
-    let nobodys = native::random().map_err(|error| Reply::not_reached(format!("nothing was changed: {error}")))?;
+    let nobodys = nobodys::password()?;
     let change = change(&mut session, &target, &account, By::Admin, &nobodys).await?;
     session.change(change).await?;
     let note = format!("{account} has a password that nobody knows now; connections that are open stay");

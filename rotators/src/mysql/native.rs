@@ -3,7 +3,6 @@
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use keywheel_protocol::Secret;
-use zeroize::Zeroizing;
 
 /// The hash that the server would compute itself.
 pub(super) fn hash(password: &Secret) -> String {
@@ -14,18 +13,6 @@ pub(super) fn hash(password: &Secret) -> String {
         text.push_str(&format!("{byte:02X}"));
     }
     text
-}
-
-/// A password that nobody knows: 128 random bits and one character of each class, for servers that ask for them.
-pub(super) fn random() -> Result<Secret, getrandom::Error> {
-    let mut bytes = Zeroizing::new([0_u8; 16]);
-    getrandom::fill(&mut bytes[..])?;
-    let mut text = String::with_capacity(40);
-    for byte in bytes.iter() {
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text.push_str("-Aa1");
-    Ok(Secret::new(text))
 }
 
 #[cfg(test)]

@@ -1,0 +1,312 @@
+//! Passwords of accounts on other hosts and of network devices, over SSH.
+
+mod dialect;
+mod passwd;
+
+use keywheel_protocol::{
+    Account, By, Description, Makes, Origin, Overlap, Reason, Reply, Request, Step, Strategy, Yes,
+};
+use serde_json::{Map, Value};
+use zeroize::Zeroizing;
+
+use crate::deadline::Deadline;
+use crate::declare::{choice, required, text};
+use crate::failpoint;
+use crate::nobodys;
+use crate::settings::{Pair, Settings, is_plain};
+use crate::ssh::dialogue::{Turn, Words, converse};
+use crate::ssh::{self, Auth, Ran, Session, Target, quoted};
+use crate::step::{Stage, changer, is_refused_login, noted, short};
+use dialect::Dialect;
+
+/// The longest password that is set, in bytes: what `crypt` takes on every system (bcrypt reads no more than 72).
+const PASSWORD_BYTES_MAX: usize = 72;
+
+/// Where system administration stands; not everybody's shell looks there.
+const SBIN: &str = "LC_ALL=C; PATH=$PATH:/usr/sbin:/sbin; export LC_ALL PATH; ";
+
+/// The most accounts that are listed.
+const ACCOUNTS_MAX: usize = 5_000;
+
+/// What the rotator says of itself.
+pub(crate) fn describe() -> Description {
+    let mut target = ssh::settings();
+    target.push(choice(
+        "dialect",
+        dialect::NAMES,
+        "what the host speaks: the shell of a Unix host, or a device's command line",
+    ));
+    Description {
+        kind: "ssh-password".to_owned(),
+        summary: "Passwords of accounts on Unix hosts and network devices, over SSH".to_owned(),
+        origin: Origin::Ours,
+        overlap: Overlap::Replaces,
+        makes: Makes::Password,
+        needs_login: true,
+        strategies: vec![Strategy::Replace, Strategy::Alternate],
+        steps: vec![Step::Describe, Step::Apply, Step::Verify, Step::Retire, Step::Discover, Step::Rehearse],
+        target,
+        credential: vec![required(text("account", "the account on the host"))],
+    }
+}
+
+/// Performs one step.
+pub(crate) fn answer(request: &Request) -> Reply {
+    let deadline = Deadline::after_ms(request.deadline_ms);
+    let done = match request.step {
+        Step::Apply => apply(request, deadline),
+        Step::Rehearse => rehearse(request, deadline),
+        Step::Verify => verify(request, deadline),
+        Step::Retire => retire(request, deadline),
+        Step::Discover => discover(request, deadline),
+        Step::Describe => Err(Reply::no(Reason::Unsupported, "describe is answered without a host")),
+    };
+    done.unwrap_or_else(|reply| reply)
+}
+
+fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
+    let subject = checked_subject(request)?;
+    let target = Target::of(request)?;
+    let by = by(request, &subject)?;
+    let session = match changing_session(request, &target, deadline) {
+        Err(refused) if by == By::Account && is_refused_login(&refused) => {
+            // An earlier try of this very change may have taken hold.
+            return match prove(request, &target, subject, deadline) {
+                Ok(_) => Ok(noted(Some("the new password was in force already".to_owned()))),
+                Err(_) => Err(refused),
+            };
+        }
+        session => session?,
+    };
+    set(request, &target, &session, by, subject)?;
+    Ok(noted(session.note.clone()))
+}
+
+fn verify(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
+    let subject = Pair::subject(request)?;
+    prove(request, &Target::of(request)?, subject, deadline).map(noted)
+}
+
+/// Sets a password that nobody knows on the account that is out of turn.
+fn retire(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
+    let subject = Pair::subject(request)?;
+    let Some(accounts) = Settings(&request.credential).accounts()? else {
+        return Ok(noted(Some("the old password ended when the new one was set".to_owned())));
+    };
+    if !accounts.contains(&subject.username) {
+        return Err(Reply::no(Reason::Unsupported, format!("{} is none of the accounts", subject.username)));
+    }
+    let target = Target::of(request)?;
+    // Only what still opens the account is taken away: another try of this step may come after its next password.
+    match prove(request, &target, subject, deadline) {
+        Err(refused) if is_refused_login(&refused) => return Ok(Reply::yes()),
+        Err(reply) => return Err(reply),
+        Ok(_) => {}
+    }
+    if by(request, &subject)? != By::Admin {
+        return Err(Reply::no(Reason::Unsupported, "accounts in turn need an admin"));
+    }
+    let session = changing_session(request, &target, deadline)?;
+    let password = nobodys::password()?;
+    set(request, &target, &session, By::Admin, Pair { username: subject.username, password: &password })?;
+    Ok(noted(Some(format!("{} has a password that nobody knows now; open sessions stay", subject.username))))
+}
+
+/// Everything of apply that can be known without a change.
+fn rehearse(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
+    let subject = checked_subject(request)?;
+    let target = Target::of(request)?;
+    let by = by(request, &subject)?;
+    let session = changing_session(request, &target, deadline)?;
+    if dialect(request)?.is_some() {
+        return Ok(noted(session.note.clone()));
+    }
+    let account = quoted(subject.username);
+    if by == By::Admin {
+        let can = if target.sudo { "sudo -n -l chpasswd" } else { "test \"$(id -u)\" = 0" };
+        let ran = session.run(&format!("{SBIN}{can}"), b"", Stage::Question)?;
+        if ran.status != 0 {
+            let message = format!("the admin may not set passwords ({can}): {}", ran.said());
+            return Err(Reply::no(Reason::Privilege, message));
+        }
+        exists(&session, subject.username)?;
+    }
+    let prefix = if target.sudo && by == By::Admin { "sudo -n " } else { "" };
+    let ran = session.run(&format!("{SBIN}{prefix}chage -l {account} 2>/dev/null"), b"", Stage::Question)?;
+    let aged = aged(&ran.output);
+    if let (By::Account, Some(words)) = (by, &aged) {
+        return Err(Reply::no(Reason::TooSoon, words.clone()));
+    }
+    Ok(noted(session.note.clone()))
+}
+
+/// Days as chage counts them, if the account may not change its password yet today: said, not counted in seconds, since the
+/// host's day is meant.
+fn aged(listing: &str) -> Option<String> {
+    let value =
+        |name: &str| listing.lines().find_map(|line| line.strip_prefix(name)?.split_once(':').map(|(_, v)| v.trim()));
+    let days: u32 = value("Minimum number of days")?.parse().ok()?;
+    let last = value("Last password change")?;
+    (days > 0).then(|| format!("the minimum age of a password is {days} days; the last change was on {last}"))
+}
+
+fn discover(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
+    let target = Target::of(request)?;
+    if dialect(request)?.is_some() {
+        return Err(Reply::no(Reason::Unsupported, "the accounts of a device are not listed"));
+    }
+    let session = changing_session(request, &target, deadline)?;
+    let prefix = if target.sudo { "sudo -n " } else { "" };
+    let passwd = session.run("getent passwd", b"", Stage::Question)?;
+    let states = session.run(&format!("{SBIN}{prefix}passwd -S -a 2>/dev/null"), b"", Stage::Question)?;
+    let state = |name: &str| {
+        let line = states.output.lines().find(|line| line.split(' ').next() == Some(name))?;
+        let mut words = line.split(' ').skip(1);
+        Some((words.next()?, words.next()?))
+    };
+    let mut accounts = Vec::new();
+    for line in passwd.output.lines().take(ACCOUNTS_MAX) {
+        let fields: Vec<&str> = line.split(':').collect();
+        let [name, _, uid, _, _, home, shell] = fields[..] else { continue };
+        let mut facts = Map::new();
+        facts.insert("uid".to_owned(), uid.parse::<u32>().map_or(Value::Null, Value::from));
+        facts.insert("home".to_owned(), home.into());
+        facts.insert("can_login".to_owned(), (!shell.ends_with("nologin") && !shell.ends_with("/false")).into());
+        facts.insert("superuser".to_owned(), (uid == "0").into());
+        if let Some((state, changed)) = state(name) {
+            facts.insert("locked".to_owned(), (state == "L").into());
+            facts.insert("no_password".to_owned(), (state == "NP").into());
+            facts.insert("password_changed".to_owned(), changed.into());
+        }
+        accounts.push(Account { name: name.to_owned(), facts });
+    }
+    Ok(Reply::Yes(Yes { accounts: Some(accounts), ..Yes::default() }))
+}
+
+/// Sets a password.
+fn set(request: &Request, target: &Target, session: &Session, by: By, subject: Pair<'_>) -> Result<(), Reply> {
+    if let Some(dialect) = dialect(request)? {
+        return tell(session, &dialect, subject);
+    }
+    match by {
+        By::Account => passwd::change(session, Pair::login(request)?, subject),
+        By::Admin => chpasswd(target, session, subject),
+    }
+}
+
+/// The pair goes in by standard input: a command line can be seen by every account of the host.
+fn chpasswd(target: &Target, session: &Session, subject: Pair<'_>) -> Result<(), Reply> {
+    exists(session, subject.username)?;
+    let mut input = Zeroizing::new(Vec::with_capacity(subject.username.len() + PASSWORD_BYTES_MAX + 2));
+    for part in [subject.username.as_bytes(), b":", subject.password.expose().as_bytes(), b"\n"] {
+        input.extend_from_slice(part);
+    }
+    failpoint::hit("worker.apply.before");
+    let prefix = if target.sudo { "sudo -n " } else { "" };
+    let ran = session.run(&format!("{SBIN}{prefix}chpasswd"), &input, Stage::Change)?;
+    if ran.status == 0 { Ok(()) } else { Err(of_chpasswd(&ran)) }
+}
+
+/// chpasswd says no before it writes, and ends with 1; other statuses are the shell's or a signal's.
+fn of_chpasswd(ran: &Ran) -> Reply {
+    let (said, lower) = (ran.said(), ran.said().to_lowercase());
+    if let Some(no) = passwd::refusals().into_iter().find(|no| lower.contains(&no.says) && no.reason == Reason::Policy)
+    {
+        return Reply::no(no.reason, said);
+    }
+    let denied = ["sudo", "permission denied", "not permitted", "cannot lock", "token manipulation error"]
+        .iter()
+        .any(|words| lower.contains(words));
+    match ran.status {
+        _ if denied => Reply::no(Reason::Privilege, format!("nothing was changed: {said}")),
+        127 => Reply::no(Reason::Unsupported, format!("nothing was changed: {said}")),
+        1 => Reply::no(Reason::Unsupported, said),
+        _ => Reply::in_doubt(format!("the password may have been set: {said}")),
+    }
+}
+
+fn exists(session: &Session, account: &str) -> Result<(), Reply> {
+    let ran = session.run(&format!("getent passwd {}", quoted(account)), b"", Stage::Question)?;
+    if ran.status == 0 { Ok(()) } else { Err(Reply::no(Reason::Missing, format!("there is no account {account}"))) }
+}
+
+/// Tells a device.
+fn tell(session: &Session, dialect: &Dialect, subject: Pair<'_>) -> Result<(), Reply> {
+    let mut channel = session.channel(Stage::Question)?;
+    let broken = |error: ssh2::Error| session.broken(&error, Stage::Question);
+    if dialect.pty {
+        channel.request_pty("vt100", None, None).map_err(broken)?;
+    }
+    channel.shell().map_err(broken)?;
+    let words = Words { account: subject.username, old: subject.password, new: subject.password };
+    let turns: Vec<_> = dialect.open.iter().chain(&dialect.change).cloned().collect();
+    converse(session, &mut channel, &turns, &dialect.no, &words)
+}
+
+/// A fresh login that is of use: a command runs, or a device shows its prompt.
+fn prove(request: &Request, target: &Target, subject: Pair<'_>, deadline: Deadline) -> Result<Option<String>, Reply> {
+    let session = target.log_in(subject.username, &Auth::Password(subject.password), deadline)?;
+    if let Some(dialect) = dialect(request)? {
+        let mut channel = session.channel(Stage::Question)?;
+        let broken = |error: ssh2::Error| session.broken(&error, Stage::Question);
+        channel.request_pty("vt100", None, None).map_err(broken)?;
+        channel.shell().map_err(broken)?;
+        let words = Words { account: subject.username, old: subject.password, new: subject.password };
+        let ready = Turn { expect: dialect.prompt.clone(), send: None };
+        let turns: Vec<_> = dialect.open.iter().cloned().chain([ready]).collect();
+        converse(&session, &mut channel, &turns, &[], &words)?;
+        return Ok(session.note.clone());
+    }
+    let ran = session.run("true", b"", Stage::Question)?;
+    let said = ran.said();
+    if said.contains("Password change required") || said.contains("password has expired") {
+        let message = format!("the account must change its password before it is of use: {said}");
+        return Err(Reply::no(Reason::Locked, message));
+    }
+    // A shell that runs no commands (nologin, a forced one) has let the account in all the same.
+    Ok(session.note.clone())
+}
+
+fn dialect(request: &Request) -> Result<Option<Dialect>, Reply> {
+    Dialect::named(Settings(&request.target).text("dialect")?.unwrap_or(dialect::UNIX))
+}
+
+fn by(request: &Request, subject: &Pair<'_>) -> Result<By, Reply> {
+    match request.login.as_ref().map(|login| login.by) {
+        Some(By::Admin) => Ok(By::Admin),
+        _ => changer(request, subject).map(|(by, _)| by),
+    }
+}
+
+/// The connection that makes the change. An admin may log in by key.
+fn changing_session(request: &Request, target: &Target, deadline: Deadline) -> Result<Session, Reply> {
+    let missing = || Reply::no(Reason::Unsupported, "the request has no login, which this step needs");
+    let login = request.login.as_ref().ok_or_else(missing)?;
+    let (user, auth) = Auth::of(&login.fields)?;
+    target.log_in(user, &auth, deadline)
+}
+
+/// The subject of an `apply`, if its password can be set.
+fn checked_subject(request: &Request) -> Result<Pair<'_>, Reply> {
+    let subject = Pair::subject(request)?;
+    let length = subject.password.expose().len();
+    if length > PASSWORD_BYTES_MAX {
+        let message = format!("the password has {length} bytes, and {PASSWORD_BYTES_MAX} is the most that is set");
+        return Err(Reply::no(Reason::Policy, message));
+    }
+    if !is_plain(subject.password) {
+        let message = "the password must be of printable ASCII characters: hosts differ in how they encode others";
+        return Err(Reply::no(Reason::Policy, message));
+    }
+    // A device reads a line of words, and chpasswd a line divided by a colon.
+    if subject.username.contains([':', ' ', '\n']) || subject.username.starts_with('-') {
+        return Err(Reply::no(Reason::Unsupported, format!("{} is no name of an account", short(subject.username))));
+    }
+    if Settings(&request.target).text("dialect")?.is_some_and(|name| name != dialect::UNIX)
+        && subject.password.expose().contains([' ', '?', '"', '\\'])
+    {
+        let message = "a device's command line takes no space, question mark, quote or backslash in a password";
+        return Err(Reply::no(Reason::Policy, message));
+    }
+    Ok(subject)
+}
