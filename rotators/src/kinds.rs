@@ -2,7 +2,7 @@
 
 use keywheel_protocol::{Description, Reply, Request, Yes};
 
-use crate::{htpasswd, mysql, postgres};
+use crate::{htpasswd, mysql, postgres, rabbitmq};
 
 /// A built-in kind of target.
 #[derive(Debug)]
@@ -20,6 +20,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "htpasswd", describe: htpasswd::describe, answer: htpasswd::answer },
     Kind { name: "mysql", describe: mysql::describe, answer: mysql::answer },
     Kind { name: "postgres", describe: postgres::describe, answer: postgres::answer },
+    Kind { name: "rabbitmq", describe: rabbitmq::describe, answer: rabbitmq::answer },
 ];
 
 impl Kind {

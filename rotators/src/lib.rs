@@ -8,18 +8,18 @@ pub mod cage;
 pub mod cli;
 pub mod contract;
 mod deadline;
-#[allow(dead_code)]
 mod declare;
 pub mod failpoint;
 mod htpasswd;
+mod http;
 pub mod kinds;
 mod mysql;
 mod postgres;
 mod program;
+mod rabbitmq;
 pub mod serve;
 mod settings;
 mod step;
-#[allow(dead_code)]
 mod tls;
 
 pub use failpoint::FAIL_POINTS;
