@@ -2,7 +2,7 @@
 
 use keywheel_protocol::{Description, Reply, Request, Yes};
 
-use crate::{htpasswd, mysql, postgres, rabbitmq};
+use crate::{htpasswd, http_api_key, mysql, postgres, rabbitmq};
 
 /// A built-in kind of target.
 #[derive(Debug)]
@@ -18,6 +18,7 @@ pub struct Kind {
 /// All of them, in the order of their names.
 pub const KINDS: &[Kind] = &[
     Kind { name: "htpasswd", describe: htpasswd::describe, answer: htpasswd::answer },
+    Kind { name: "http-api-key", describe: http_api_key::describe, answer: http_api_key::answer },
     Kind { name: "mysql", describe: mysql::describe, answer: mysql::answer },
     Kind { name: "postgres", describe: postgres::describe, answer: postgres::answer },
     Kind { name: "rabbitmq", describe: rabbitmq::describe, answer: rabbitmq::answer },

@@ -12,6 +12,7 @@ mod declare;
 pub mod failpoint;
 mod htpasswd;
 mod http;
+mod http_api_key;
 pub mod kinds;
 mod mysql;
 mod postgres;
