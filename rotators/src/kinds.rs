@@ -2,7 +2,7 @@
 
 use keywheel_protocol::{Description, Reply, Request, Yes};
 
-use crate::{exec, htpasswd, local, mysql, postgres, redis, ssh_key, ssh_password};
+use crate::{exec, htpasswd, http_api_key, local, mysql, postgres, rabbitmq, redis, ssh_key, ssh_password};
 
 /// A built-in kind of target.
 #[derive(Debug)]
@@ -19,9 +19,11 @@ pub struct Kind {
 pub const KINDS: &[Kind] = &[
     Kind { name: "exec", describe: exec::describe, answer: exec::answer },
     Kind { name: "htpasswd", describe: htpasswd::describe, answer: htpasswd::answer },
+    Kind { name: "http-api-key", describe: http_api_key::describe, answer: http_api_key::answer },
     Kind { name: "local", describe: local::describe, answer: local::answer },
     Kind { name: "mysql", describe: mysql::describe, answer: mysql::answer },
     Kind { name: "postgres", describe: postgres::describe, answer: postgres::answer },
+    Kind { name: "rabbitmq", describe: rabbitmq::describe, answer: rabbitmq::answer },
     Kind { name: "redis", describe: redis::describe, answer: redis::answer },
     Kind { name: "ssh-key", describe: ssh_key::describe, answer: ssh_key::answer },
     Kind { name: "ssh-password", describe: ssh_password::describe, answer: ssh_password::answer },

@@ -2,6 +2,8 @@
 
 #[path = "../../tests/support/mariadb.rs"]
 mod mariadb;
+#[path = "../../tests/support/rabbitmq.rs"]
+mod rabbitmq;
 #[path = "../../tests/support/redis.rs"]
 mod redis;
 #[path = "../../tests/support/sshd.rs"]
@@ -16,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use mariadb::MariaDb;
+use rabbitmq::RabbitMq;
 use redis::{Keeps, Redis};
 use serde_json::{Value, json};
 use sshd::Sshd;
@@ -129,6 +132,22 @@ fn both_ssh_kinds_keep_the_contract() {
     let (first, second) = (server.key_pair("ed25519"), server.key_pair("ecdsa"));
     server.authorize(&account, &format!("{}\n", first.1));
     assert_passes("ssh-key", &host, json!({ "current": pair(first), "new": pair(second) }), 1);
+}
+
+#[test]
+fn rabbitmq_keeps_the_contract_by_itself_and_by_the_admin() {
+    let broker = RabbitMq::start();
+    broker.create("app", "marker-first", "administrator");
+    let ports = [format!("port={}", broker.management), format!("amqp_port={}", broker.amqp)];
+    let settings = ["host=127.0.0.1", &ports[0], &ports[1], "tls=disabled", "amqp_tls=disabled"];
+    let target: Vec<&str> = settings.iter().flat_map(|setting| ["--target", setting]).collect();
+    let current = json!({ "username": "app", "password": "marker-first" });
+    assert_passes("rabbitmq", &[&target[..], &["--restore"]].concat(), json!({ "current": current }), 0);
+    let admin = json!({ "username": "admin", "password": broker.admin_password });
+    let new = json!({ "username": "app", "password": "marker-second" });
+    let secrets = json!({ "current": current, "new": new, "login": { "by": "admin", "fields": admin } });
+    assert_passes("rabbitmq", &target, secrets, 0);
+    assert_eq!(broker.api("app", "marker-second", "GET", "/api/whoami", "").0, 200);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //! doing the step again is harmless.
 #![cfg(feature = "failpoints")]
 
+#[path = "../../tests/support/rabbitmq.rs"]
+mod rabbitmq;
 mod support;
 #[path = "../../tests/support/postgres.rs"]
 mod test_server;
@@ -10,6 +12,7 @@ use std::os::unix::process::ExitStatusExt;
 
 use keywheel_protocol::{By, Reason, Reply, Step};
 use keywheel_rotators::FAIL_POINTS;
+use rabbitmq::RabbitMq;
 use serde_json::json;
 use support::{Place, yes};
 use test_server::{PgOptions, Postgres};
@@ -60,6 +63,18 @@ fn i1_postgres_workers_may_die_anywhere() {
     let place = Place::new("postgres", json!({ "host": "127.0.0.1", "port": server.port, "tls": "disable" }));
     let admin = (By::Admin, server.superuser.as_str(), server.superuser_password.as_str());
     loop_over_all(&place, "app", admin, |password| server.login_works("app", password));
+}
+
+#[test]
+fn i1_rabbitmq_workers_may_die_anywhere() {
+    let broker = RabbitMq::start();
+    broker.create("app", "first", "management");
+    let ports = json!({
+        "host": "127.0.0.1", "port": broker.management, "amqp_port": broker.amqp, "tls": "disabled", "amqp_tls": "disabled",
+    });
+    let admin = (By::Admin, "admin", broker.admin_password.as_str());
+    let takes = |password: &str| broker.api("app", password, "GET", "/api/whoami", "").0 == 200;
+    loop_over_all(&Place::new("rabbitmq", ports), "app", admin, takes);
 }
 
 #[test]

@@ -199,12 +199,14 @@ impl Stage<'_> {
     ) -> Result<(), ContractError> {
         const SILENT: &str = "a silent target is answered for before the deadline";
         const DOWN: &str = "a target that is down is not reached";
-        let port = self.description.target.iter().find(|setting| setting.kind == SettingKind::Port);
+        // Some kinds prove a password at another port than they change it.
+        let ports = self.description.target.iter().filter(|setting| setting.kind == SettingKind::Port);
+        let ports: Vec<&str> = ports.map(|setting| setting.name.as_str()).collect();
         let host = self.description.target.iter().find(|setting| setting.name == "host");
         let host = host.filter(|host| self.target.contains_key(&host.name));
         let listener =
             TcpListener::bind("127.0.0.1:0").and_then(|listener| Ok((listener.local_addr()?.port(), listener)));
-        let (Some(port), Some(host), Ok((number, listener))) = (port, host, listener) else {
+        let (false, Some(host), Ok((number, listener))) = (ports.is_empty(), host, listener) else {
             for name in [SILENT, DOWN] {
                 report.add(name, Outcome::Skipped("it has no settings host and port".to_owned()));
             }
@@ -213,7 +215,9 @@ impl Stage<'_> {
         let elsewhere = |step, subject, login| {
             let mut request = self.request(step, subject, login);
             request.target.insert(host.name.clone(), "127.0.0.1".into());
-            request.target.insert(port.name.clone(), number.into());
+            for port in &ports {
+                request.target.insert((*port).to_owned(), number.into());
+            }
             request.deadline_ms = SHORT_MS;
             request
         };

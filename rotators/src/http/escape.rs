@@ -1,0 +1,40 @@
+//! Names and secrets inside addresses.
+
+use keywheel_protocol::Reply;
+
+use super::wrong;
+
+/// `text` with everything but letters, digits and `-._~` percent-encoded (RFC 3986, unreserved characters).
+pub(crate) fn encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len() * 3);
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+/// `text` as one segment of a path. Dots alone would be taken for a step up, however they are written.
+pub(crate) fn segment(text: &str) -> Result<String, Reply> {
+    if text.is_empty() || text == "." || text == ".." {
+        return Err(wrong(&format!("{text:?} can't stand in the path of an address")));
+    }
+    Ok(encoded(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_leaves_its_place() {
+        assert_eq!(segment("a/b?c#d%41 é").expect("escaped"), "a%2Fb%3Fc%23d%2541%20%C3%A9");
+        assert_eq!(segment("..a").expect("escaped"), "..a");
+        for dots in ["", ".", ".."] {
+            assert!(segment(dots).is_err(), "{dots:?}");
+        }
+    }
+}
