@@ -129,6 +129,71 @@ fn a_password_is_sent_as_it_is_where_the_target_says_so() {
 }
 
 #[test]
+fn two_passwords_are_valid_at_a_time_until_the_old_one_is_taken_away() {
+    let server = MariaDb::start();
+    create(&server, "app", "marker-1");
+    let place = by_tcp(&server).credential("strategy", "overlap");
+    let mut old = "marker-1";
+    for new in ["marker-2", "marker-3"] {
+        for _ in 0..2 {
+            yes(place.apply("app", new, admin(&server)));
+        }
+        yes(place.verify("app", new));
+        yes(place.verify("app", old));
+        assert!(server.login_works("app", new) && server.login_works("app", old), "by MariaDB's own client");
+        for _ in 0..2 {
+            yes(place.retire("app", old, admin(&server)));
+        }
+        yes(place.verify("app", new));
+        no(place.verify("app", old), Reason::Credential);
+        old = new;
+    }
+    assert!(no(place.retire("app", old, admin(&server)), Reason::Unsupported).contains("only password"));
+    no(place.apply("app", "marker-4", (By::Account, "app", old)), Reason::Unsupported);
+    server.root("ALTER USER app IDENTIFIED VIA mysql_native_password USING PASSWORD('a') OR mysql_native_password USING PASSWORD('b')");
+    assert!(
+        no(place.apply("app", "marker-4", admin(&server)), Reason::Unsupported).contains("has 2 passwords already")
+    );
+    assert!(!server.log().contains("marker-2") && !server.log().contains("marker-3"), "i8");
+}
+
+#[test]
+fn a_rehearsal_predicts_each_no_and_changes_nothing() {
+    let server = MariaDb::start();
+    create(&server, "app", "old");
+    let place = by_tcp(&server);
+    let before = server.root("SHOW CREATE USER app");
+    let rehearse = |place: &Place, user: &str, login| {
+        place.ask(&place.request(Step::Rehearse, Some((user, "aA1-marker-new")), Some(login)))
+    };
+    yes(rehearse(&place, "app", admin(&server)));
+    yes(rehearse(&place, "app", (By::Account, "app", "old")));
+    no(rehearse(&place, "app", (By::Admin, "admin", "wrong")), Reason::Credential);
+    no(rehearse(&place, "nobody", admin(&server)), Reason::Missing);
+    server.root("SET GLOBAL max_password_errors = 7");
+    let Reply::Yes(told) = rehearse(&place, "app", admin(&server)) else { panic!("a yes") };
+    assert_eq!(told.lockout, Some(keywheel_protocol::Lockout { failures: 7, window_s: 0 }));
+    server.root("REVOKE CREATE USER ON *.* FROM admin@'%'");
+    no(rehearse(&place, "app", admin(&server)), Reason::Privilege);
+    server.root("GRANT CREATE USER ON *.* TO admin@'%'; SET GLOBAL read_only = ON");
+    no(rehearse(&place, "app", admin(&server)), Reason::Unsupported);
+    server.root("SET GLOBAL read_only = OFF; INSTALL SONAME 'simple_password_check'");
+    for login in [admin(&server), (By::Account, "app", "old")] {
+        let said = no(rehearse(&place, "app", login), Reason::Unsupported);
+        assert!(said.contains("simple_password_check") && said.contains("clear_text = true"), "{said}");
+        assert_eq!(no(place.apply("app", "aA1-marker-new", login), Reason::Unsupported), said);
+    }
+    let clear = place.clone().with("clear_text", true);
+    yes(rehearse(&clear, "app", admin(&server)));
+    server.root("SET GLOBAL simple_password_check_minimal_length = 20");
+    let said = no(rehearse(&clear, "app", admin(&server)), Reason::Policy);
+    assert!(said.contains("minimal_length is 20"), "{said}");
+    no(clear.apply("app", "aA1-marker-new", admin(&server)), Reason::Policy);
+    assert_eq!(server.root("SHOW CREATE USER app"), before);
+    yes(clear.apply("app", "aA1-marker-new-and-longer", admin(&server)));
+}
+
+#[test]
 fn i3_a_server_that_is_away_is_not_reached() {
     let mut server = MariaDb::start();
     create(&server, "app", "old");

@@ -28,6 +28,17 @@ impl std::fmt::Display for Account {
     }
 }
 
+/// The hashes of `mysql_native_password` that the answer to `SHOW CREATE USER` has, the first that is tried first.
+pub(super) fn hashes(created: &str, account: &Account) -> Vec<String> {
+    let name = |text: &str| format!("`{}`", text.replace('`', "``"));
+    let prefix = format!("CREATE USER {}@{} IDENTIFIED ", name(&account.user), name(&account.host));
+    let Some(rest) = created.strip_prefix(&prefix) else { return Vec::new() };
+    let is_hash = |text: &&str| {
+        text.len() == 41 && text.starts_with('*') && text[1..].bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    rest.split('\'').filter(is_hash).map(str::to_owned).collect()
+}
+
 /// How an account logs in.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Method {
@@ -59,7 +70,8 @@ impl Method {
         }
         let methods: Vec<&str> = identified.split(" OR ").map(|method| method_name(method, created)).collect();
         match methods[..] {
-            ["mysql_native_password"] => Self::Native,
+            // MariaDB takes several passwords of one account as so many methods of one name.
+            ["mysql_native_password"] | ["mysql_native_password", "mysql_native_password"] => Self::Native,
             ["caching_sha2_password" | "sha256_password"] => Self::Sha2,
             _ => Self::Other(methods.join(" or ")),
         }
@@ -111,6 +123,18 @@ mod tests {
         assert_eq!((account.user.as_str(), account.host.as_str()), ("we@ird'", "%.example"));
         assert_eq!(account.quoted(), "'we@ird'''@'%.example'");
         assert_eq!(Account::parse("nobody"), None);
+    }
+
+    #[test]
+    fn the_hashes_are_those_of_the_account_and_not_of_its_name() {
+        let (one, two) = ("*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19", "*A41BEE51488264C01B96DE959A9142AF1A75205E");
+        let account = Account { user: format!("odd`'{one}'"), host: "%".to_owned() };
+        let name = format!("CREATE USER `odd``'{one}'`@`%` IDENTIFIED ");
+        assert_eq!(hashes(&format!("{name}BY PASSWORD '{two}'"), &account), [two]);
+        let both = format!("VIA mysql_native_password USING '{two}' OR mysql_native_password USING '{one}'");
+        assert_eq!(hashes(&(name.clone() + &both), &account), [two, one]);
+        assert_eq!(Method::parse(&(name + &both)), Method::Native);
+        assert!(hashes("CREATE USER `x`@`%` IDENTIFIED VIA ed25519 USING 'abc'", &account).is_empty());
     }
 
     #[test]

@@ -13,8 +13,8 @@ pub(crate) fn describe() -> Description {
         overlap: Overlap::Replaces,
         makes: Makes::Password,
         needs_login: true,
-        strategies: vec![Strategy::Replace, Strategy::Alternate],
-        steps: vec![Step::Describe, Step::Apply, Step::Verify, Step::Retire, Step::Discover],
+        strategies: vec![Strategy::Replace, Strategy::Overlap, Strategy::Alternate],
+        steps: vec![Step::Describe, Step::Apply, Step::Verify, Step::Retire, Step::Discover, Step::Rehearse],
         target: vec![
             Setting {
                 access: Access::Read,

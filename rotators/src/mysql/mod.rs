@@ -7,6 +7,7 @@ mod account;
 mod describe;
 mod discover;
 mod native;
+mod rehearse;
 mod session;
 mod verdict;
 
@@ -24,6 +25,9 @@ use session::{Session, Target};
 /// The longest password that is set, in bytes: what `caching_sha2_password` takes (`MAX_PLAINTEXT_LENGTH`).
 const PASSWORD_BYTES_MAX: usize = 256;
 
+/// The most passwords that an account has at a time.
+const PASSWORDS_MAX: usize = 2;
+
 /// Performs one step.
 pub(crate) fn answer(request: &Request) -> Reply {
     step::run(async {
@@ -33,9 +37,8 @@ pub(crate) fn answer(request: &Request) -> Reply {
             Step::Verify => verify(request, deadline).await,
             Step::Retire => retire(request, deadline).await,
             Step::Discover => discover::discover(request, deadline).await,
-            Step::Describe | Step::Rehearse => {
-                Err(Reply::no(Reason::Unsupported, "this kind does not answer that step"))
-            }
+            Step::Rehearse => rehearse::rehearse(request, deadline).await,
+            Step::Describe => Err(Reply::no(Reason::Unsupported, "this kind does not answer that step")),
         }
     })
 }
@@ -58,7 +61,8 @@ async fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
         By::Account => own_account(&mut session, &target).await?,
         By::Admin => Account { user: subject.username.to_owned(), host: target.account_host().to_owned() },
     };
-    let change = change(&mut session, &target, &account, by, subject.password).await?;
+    let wish = Wish { account: &account, by, password: subject.password, beside: is_overlap(request)? };
+    let change = change(&mut session, &target, &wish).await?;
     session.change(change).await?;
     Ok(noted(None))
 }
@@ -79,6 +83,9 @@ async fn verify(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
 /// and the account must be left alone.
 async fn retire(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     let subject = Pair::subject(request)?;
+    if is_overlap(request)? {
+        return take_away(request, subject, deadline).await;
+    }
     let Some(accounts) = Settings(&request.credential).accounts()? else {
         return Ok(noted(Some("the old password ended when the new one was set".to_owned())));
     };
@@ -100,7 +107,8 @@ async fn retire(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     let mut session = target.connect(Pair::login(request)?, deadline).await?;
     let account = Account { user: subject.username.to_owned(), host: target.account_host().to_owned() };
     let nobodys = nobodys::password()?;
-    let change = change(&mut session, &target, &account, By::Admin, &nobodys).await?;
+    let wish = Wish { account: &account, by: By::Admin, password: &nobodys, beside: false };
+    let change = change(&mut session, &target, &wish).await?;
     session.change(change).await?;
     let note = format!("{account} has a password that nobody knows now; connections that are open stay");
     Ok(noted(Some(note)))
@@ -123,21 +131,77 @@ async fn own_account(session: &mut Session, target: &Target) -> Result<Account, 
     }
 }
 
-/// The statement that sets the password, by a hash wherever the server takes one.
-async fn change(
-    session: &mut Session,
-    target: &Target,
-    account: &Account,
+/// A password that is to be set.
+struct Wish<'a> {
+    account: &'a Account,
     by: By,
-    password: &Secret,
-) -> Result<String, Reply> {
-    let method = Method::parse(&session.created(account).await?);
+    password: &'a Secret,
+    /// Whether the password before stays valid beside it.
+    beside: bool,
+}
+
+fn is_overlap(request: &Request) -> Result<bool, Reply> {
+    Ok(Settings(&request.credential).text("strategy")? == Some("overlap"))
+}
+
+/// Takes the one old password away from an account that has two.
+async fn take_away(request: &Request, subject: Pair<'_>, deadline: Deadline) -> Result<Reply, Reply> {
+    let target = Target::of(request)?;
+    let mut session = target.connect(Pair::login(request)?, deadline).await?;
+    let account = Account { user: subject.username.to_owned(), host: target.account_host().to_owned() };
+    let mut hashes = account::hashes(&session.created(&account).await?, &account);
+    let old = native::hash(subject.password);
+    if !hashes.contains(&old) {
+        return Ok(Reply::yes());
+    }
+    hashes.retain(|hash| *hash != old);
+    if hashes.is_empty() {
+        let message = format!("it is the only password of {account}; the new one is not there");
+        return Err(Reply::no(Reason::Unsupported, message));
+    }
+    session.change(by_hashes(&account, &hashes)).await?;
+    Ok(noted(Some("connections that are open stay".to_owned())))
+}
+
+/// The statement that leaves an account of MariaDB with these passwords.
+fn by_hashes(account: &Account, hashes: &[String]) -> String {
+    let method = |hash: &String| format!("mysql_native_password USING {}", session::literal(hash));
+    let methods: Vec<String> = hashes.iter().map(method).collect();
+    format!("ALTER USER {} IDENTIFIED VIA {}", account.quoted(), methods.join(" OR "))
+}
+
+/// The statement that sets the password, by a hash wherever the server takes one.
+async fn change(session: &mut Session, target: &Target, wish: &Wish<'_>) -> Result<String, Reply> {
+    let Wish { account, by, password, beside } = *wish;
+    let created = session.created(account).await?;
+    let method = Method::parse(&created);
     if let Method::Locked = method {
         let message =
             format!("{account} is locked; if it should not be, ALTER USER {} ACCOUNT UNLOCK", account.quoted());
         return Err(Reply::no(Reason::Locked, message));
     }
     let quoted = account.quoted();
+    if beside {
+        if !session.is_mariadb() || by != By::Admin || method != Method::Native || target.clear_text() {
+            let message = "two passwords at a time take MariaDB, an account of mysql_native_password, an admin, and no clear_text; use \
+                           strategy \"replace\" or \"alternate\"";
+            return Err(Reply::no(Reason::Unsupported, message));
+        }
+        session.refuse_if_checking().await?;
+        let mut hashes = vec![native::hash(password)];
+        hashes.extend(account::hashes(&created, account));
+        hashes.dedup();
+        if hashes.len() > PASSWORDS_MAX {
+            let message = format!(
+                "{account} has {PASSWORDS_MAX} passwords already, of which keywheel knows one; ALTER USER it to one"
+            );
+            return Err(Reply::no(Reason::Unsupported, message));
+        }
+        return Ok(by_hashes(account, &hashes));
+    }
+    if session.is_mariadb() && method == Method::Native && !target.clear_text() {
+        session.refuse_if_checking().await?;
+    }
     match (method, by) {
         // First, since it is set where the server refuses hashes.
         (Method::Native | Method::Sha2, _) if target.clear_text() => {

@@ -13,6 +13,9 @@ use crate::failpoint;
 use crate::settings::{Pair, Settings};
 use crate::step::{Stage, of_silence};
 
+/// ER_NOT_VALID_PASSWORD: a password checking plugin said no.
+const POLICY: u32 = 1819;
+
 /// A server, as the request's settings name it.
 pub(super) struct Target {
     options: MySqlConnectOptions,
@@ -119,6 +122,21 @@ impl Session {
         self.mariadb
     }
 
+    /// Refuses a MariaDB that checks passwords and so takes no hash (`strict_password_validation`).
+    pub(super) async fn refuse_if_checking(&mut self) -> Result<(), Reply> {
+        let sql = "SELECT GROUP_CONCAT(plugin_name) FROM information_schema.plugins \
+                   WHERE plugin_type = 'PASSWORD VALIDATION' AND plugin_status = 'ACTIVE' AND @@strict_password_validation";
+        let rows = self.all(sql).await?;
+        let checking = rows.first().and_then(|row| text(row, 0).ok()).filter(|names| !names.is_empty());
+        checking.map_or(Ok(()), |names| {
+            let message = format!(
+                "the server checks passwords ({names}) and so takes no hash; set clear_text = true on the target, with TLS and with its \
+                 general log off, or have it take hashes: SET GLOBAL strict_password_validation = OFF"
+            );
+            Err(Reply::no(Reason::Unsupported, message))
+        })
+    }
+
     /// What `SHOW CREATE USER` says of an account.
     pub(super) async fn created(&mut self, account: &Account) -> Result<String, Reply> {
         let sql = format!("SHOW CREATE USER {}", account.quoted());
@@ -144,7 +162,21 @@ impl Session {
             return Err(Reply::not_reached("there was no time left to make the change; nothing was sent"));
         }
         failpoint::hit("worker.apply.before");
-        self.run(sql, Stage::Change).await
+        match self.run(sql, Stage::Change).await {
+            // MariaDB says of ALTER USER only that it failed; why, it says in a warning.
+            Err(Reply::No { reason: Reason::Missing, message, .. }) => Err(self.why(message).await),
+            done => done,
+        }
+    }
+
+    /// The warning that tells a refused value from an account that is not there.
+    async fn why(&mut self, message: String) -> Reply {
+        let warnings = self.all("SHOW WARNINGS").await.unwrap_or_default();
+        let refused = warnings.iter().find(|row| row.try_get_unchecked::<u32, _>(1).is_ok_and(|code| code == POLICY));
+        match refused.and_then(|row| text(row, 2).ok()) {
+            Some(words) => Reply::no(Reason::Policy, format!("{words} (error {POLICY})")),
+            None => Reply::no(Reason::Missing, message),
+        }
     }
 
     async fn run(&mut self, sql: String, stage: Stage) -> Result<(), Reply> {
