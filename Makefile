@@ -40,6 +40,7 @@ bench: ## Measures, and prints each figure beside its bar
 	@packaging/setup.sh build
 	cargo build --release --workspace --bins
 	cargo bench --quiet -p keywheel --bench store --bench fetch --bench idle
+	cargo bench --quiet -p keywheel-rotators --bench rotate
 
 package: ## Builds the .deb in target/debian
 	@packaging/setup.sh build package

@@ -311,8 +311,21 @@ pub struct GrantVerdict {
 /// `POST /v1/discover`. Body [`TargetRef`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Discovered {
-    /// What the target lists, and which credential manages it.
-    pub accounts: Vec<(Account, Option<CredentialName>)>,
+    /// What the target lists.
+    pub accounts: Vec<Found>,
+}
+
+/// One account of a target.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Found {
+    /// What the target knows of it.
+    #[serde(flatten)]
+    pub account: Account,
+    /// Which credential manages it.
+    pub managed_by: Option<CredentialName>,
+    /// Facts that an account which an application logs in with should not have, such as `superuser`. Empty for the target's
+    /// admin, and for accounts that nobody manages.
+    pub beyond_its_use: Vec<String>,
 }
 
 /// One target.

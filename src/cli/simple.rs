@@ -123,14 +123,20 @@ pub(super) async fn discover(target: TargetName, client: &Client, out: &Out) -> 
     } else if accounts.is_empty() {
         out.say(&format!("{target} lists no accounts"))?;
     } else {
-        let mut table = out.table(&["ACCOUNT", "MANAGED BY", "FACTS"]);
-        for (account, manager) in accounts {
-            let manager = manager.as_ref().map_or((Tone::Warn, "-"), |name| (Tone::Plain, name.as_str()));
-            table.row([(Tone::Plain, &account.name), manager, (Tone::Plain, &facts(account))]);
+        let mut table = out.table(&["ACCOUNT", "MANAGED BY", "BEYOND ITS USE", "FACTS"]);
+        for found in accounts {
+            let manager = found.managed_by.as_ref().map_or((Tone::Warn, "-"), |name| (Tone::Plain, name.as_str()));
+            let beyond = found.beyond_its_use.join(", ");
+            let facts = facts(&found.account);
+            table.row([(Tone::Plain, &found.account.name), manager, (Tone::Warn, &beyond), (Tone::Plain, &facts)]);
         }
-        let unmanaged = accounts.iter().filter(|(_, manager)| manager.is_none()).count();
+        let unmanaged = accounts.iter().filter(|found| found.managed_by.is_none()).count();
+        let beyond = accounts.iter().filter(|found| !found.beyond_its_use.is_empty()).count();
         out.print(&table.render(""))?;
-        out.say(&format!("{}, {unmanaged} of them not managed", status::count(accounts.len(), "account")))?;
+        let all = status::count(accounts.len(), "account");
+        out.say(&format!(
+            "{all}, {unmanaged} of them not managed, {beyond} managed with more rights than their use needs"
+        ))?;
     }
     Ok(Exit::Ok)
 }

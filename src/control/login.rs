@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use keywheel_protocol::{By, Fields, Lockout, Login, Makes, Reply, Request, Secret, Step, Yes};
+use keywheel_protocol::{Account, By, Fields, Lockout, Login, Makes, Reply, Request, Secret, Step, Yes};
 
 use super::{Control, plain, unknown};
-use crate::api::{ApiError, Discovered, ErrorCode, SecretInput, Stored, Verified};
+use crate::api::{ApiError, Discovered, ErrorCode, Found, SecretInput, Stored, Verified};
 use crate::config::{Credential, Target};
 use crate::engine::{Command, Message, answer_of, code_of, sample};
 use crate::generate::public_key;
@@ -174,20 +174,14 @@ impl Control {
             deadline_ms: deadline(target),
         };
         let yes = told(self.workers.step(target, request).await)?;
-        let manager = |account: &str| {
-            let mut managed = config.credentials.values().filter(|credential| credential.target.name == *name);
-            managed.find(|c| c.accounts.iter().any(|own| own == account)).map(|c| c.name.clone())
+        let managed = || config.credentials.values().filter(|credential| credential.target.name == *name);
+        let found = |account: Account| {
+            let manager = managed().find(|credential| credential.accounts.contains(&account.name));
+            let is_admin = manager.is_some_and(|manager| target.admin.as_ref() == Some(&manager.name));
+            let beyond = manager.filter(|_| !is_admin).map(|_| beyond_its_use(&account)).unwrap_or_default();
+            Found { account, managed_by: manager.map(|manager| manager.name.clone()), beyond_its_use: beyond }
         };
-        let accounts = yes.accounts.unwrap_or_default();
-        Ok(Discovered {
-            accounts: accounts
-                .into_iter()
-                .map(|account| {
-                    let manager = manager(&account.name);
-                    (account, manager)
-                })
-                .collect(),
-        })
+        Ok(Discovered { accounts: yes.accounts.unwrap_or_default().into_iter().map(found).collect() })
     }
 
     /// A login that changes nothing, counted against the lock-out budget.
@@ -254,6 +248,28 @@ fn given(credential: &Credential, input: SecretInput) -> Result<Fields, ApiError
         fields.insert("username", Secret::new(account));
     }
     Ok(fields)
+}
+
+/// Facts by which an account may do more than an application that was given its password needs.
+const POWERS: &[&str] = &[
+    "administrator",
+    "all_commands",
+    "all_privileges",
+    "bypass_row_security",
+    "create_database",
+    "create_role",
+    "create_user",
+    "grant_option",
+    "nopass",
+    "privileged",
+    "replication",
+    "super",
+    "superuser",
+];
+
+fn beyond_its_use(account: &Account) -> Vec<String> {
+    let has = |power: &&&str| account.facts.get(**power) == Some(&serde_json::Value::Bool(true));
+    POWERS.iter().filter(has).map(|power| (*power).to_owned()).collect()
 }
 
 fn told(reply: Reply) -> Result<Yes, ApiError> {

@@ -221,18 +221,19 @@ Grant billing allows
 #[test]
 fn discover_tells_which_accounts_nobody_manages() {
     let reply = json!({"accounts": [
-        [{"name": "app", "facts": {"can_login": true, "superuser": false, "expires": "2027-01-01"}}, "billing/db"],
-        [{"name": "old", "facts": {}}, null],
+        {"name": "app", "facts": {"can_login": true, "create_role": true, "superuser": false, "expires": "2027-01-01"},
+         "managed_by": "billing/db", "beyond_its_use": ["create_role"]},
+        {"name": "old", "facts": {}, "managed_by": null, "beyond_its_use": []},
     ]});
     let daemon = StandIn::new(vec![("POST /v1/discover", ok(&reply))]);
     let ran = run(&daemon.runtime_dir(), &["discover", "pg"], b"");
     assert_eq!(
         ran.stdout,
         "\
-ACCOUNT  MANAGED BY  FACTS
-app      billing/db  can_login, expires=2027-01-01
+ACCOUNT  MANAGED BY  BEYOND ITS USE  FACTS
+app      billing/db  create_role     can_login, create_role, expires=2027-01-01
 old      -
-2 accounts, 1 of them not managed
+2 accounts, 1 of them not managed, 1 managed with more rights than their use needs
 "
     );
 }
