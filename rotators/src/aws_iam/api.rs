@@ -5,11 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use keywheel_protocol::{Fields, Reason, Reply, Secret};
 use reqwest::Method;
 use roxmltree::Document;
-use zeroize::Zeroizing;
 
 use super::sign::{Signed, stamp};
 use crate::deadline::Deadline;
-use crate::http::{Answer, Call, Server, encoded, wrong};
+use crate::http::{Answer, Call, Server, form, wrong};
 use crate::settings::Settings;
 use crate::step::{Stage, lost, short};
 
@@ -99,10 +98,8 @@ impl Aws {
         stage: Stage,
     ) -> Result<Answer, Reply> {
         let server = if service == Service::Iam { &self.iam } else { &self.sts };
-        let pairs = [("Version", service.version())];
-        let pairs =
-            parameters.iter().chain(&pairs).map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
-        let body = Zeroizing::new(pairs.collect::<Vec<_>>().join("&"));
+        let version = ("Version", service.version());
+        let body = form(parameters.iter().copied().chain([version]));
         let time = now();
         let mut headers = vec![("content-type", FORM), ("host", server.authority()), ("x-amz-date", &time)];
         headers.extend(key.session.map(|session| ("x-amz-security-token", session.expose())));

@@ -8,7 +8,7 @@ mod answer;
 mod escape;
 
 pub(crate) use answer::Answer;
-pub(crate) use escape::{encoded, segment};
+pub(crate) use escape::{encoded, form, segment};
 
 use std::sync::Arc;
 
