@@ -23,7 +23,7 @@ for job in "$@"; do
     postgres) packages+=(postgresql postgresql-client) ;;
     # A real init for the tests of the units; servers and tools for the others.
     test) packages+=(apache2-utils curl dpkg-dev e2fsprogs faketime jq mariadb-client-core mariadb-server-core mmdebstrap
-                     openssl postgresql postgresql-client procps strace systemd systemd-container util-linux) crates+=("cargo-deb@$cargo_deb") ;;
+                     openssl postgresql postgresql-client procps python3-venv rabbitmq-server strace systemd systemd-container util-linux) crates+=("cargo-deb@$cargo_deb") ;;
     lint) crates+=("cargo-deny@$cargo_deny") ;;
     package) packages+=(dpkg-dev) crates+=("cargo-deb@$cargo_deb") ;;
     *) die "no such job: $job" ;;
@@ -78,6 +78,9 @@ if [ $((${#missing[@]} + ${#missing_postgresql[@]})) -gt 0 ]; then
   [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
   [ ${#missing_postgresql[@]} = 0 ] || apt_install_postgresql "${missing_postgresql[@]}"
 fi
+
+# Services in Python, which Debian has not.
+case " $* " in *" test "*) packaging/test-services.sh ;; esac
 
 command -v cargo >/dev/null || die "there is no cargo; install a Rust toolchain (https://rustup.rs)"
 

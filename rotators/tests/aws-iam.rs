@@ -247,3 +247,30 @@ fn discover_lists_the_users() {
     let place = aws.place();
     no(place.ask(&request(&place, Step::Discover, TOKEN, None, aws.by_admin())), Reason::Privilege);
 }
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn i1_a_worker_that_dies_leaves_no_second_key() {
+    use std::os::unix::process::ExitStatusExt;
+    let aws = Aws::start();
+    let place = aws.place();
+    let dies = |point: &str, request: &Request| {
+        let output = place.clone().option("--failpoint").option(point).run(request);
+        assert_eq!((output.status.signal(), output.stdout.is_empty()), (Some(9), true), "{point}");
+    };
+    for (point, left) in [("worker.apply.before", 0), ("worker.apply.after", 1)] {
+        let token = format!("kw-{}", point.replace('.', "-"));
+        dies(point, &request(&place, Step::Apply, &token, None, aws.by_admin()));
+        let (key, note) = minted(apply(&place, &token, aws.by_admin()));
+        assert_eq!(note.starts_with("the key AKIA"), left == 1, "{note}");
+        yes(verify(&place, &key));
+        // Dead before it could say that the key is gone; then nothing is left to do.
+        dies("worker.retire.after", &request(&place, Step::Retire, &token, Some(&key), aws.by_admin()));
+        no(verify(&place, &key), Reason::Credential);
+        assert_eq!(yes(retire(&place, &key, aws.by_admin())), "");
+    }
+    // The one that was there first is the only one.
+    let note = yes(place.ask(&request(&place, Step::Rehearse, TOKEN, None, aws.by_admin())));
+    assert!(note.contains("1 of 2 keys"), "{note}");
+    yes(verify(&place, &aws.app));
+}

@@ -191,3 +191,28 @@ fn synapse_access_tokens_turn_over() {
         assert!(!log.contains(hidden), "a secret is in the log");
     }
 }
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn i1_a_worker_that_dies_leaves_no_second_key() {
+    use std::os::unix::process::ExitStatusExt;
+    let hub = services::jupyterhub();
+    let place = place(&hub, "jupyterhub.toml", "app");
+    let admin = secret(&[("key", HUB_TOKEN)]);
+    let dies = |point: &str, request: &Request| {
+        let output = place.clone().option("--failpoint").option(point).run(request);
+        assert_eq!((output.status.signal(), output.stdout.is_empty()), (Some(9), true), "{point}");
+    };
+    for (point, left) in [("worker.apply.before", 0), ("worker.apply.after", 1)] {
+        let token = format!("kw-{}", point.replace('.', "-"));
+        dies(point, &request(&place, Step::Apply, &token, None, by(By::Admin, &admin)));
+        let (key, note) = minted(apply(&place, &token, by(By::Admin, &admin)));
+        assert_eq!(note.starts_with("1 key of an earlier try"), left == 1, "{note}");
+        yes(verify(&place, &key));
+        // Dead before it could say that the key is gone; then nothing is left to do.
+        dies("worker.retire.after", &request(&place, Step::Retire, &token, Some(&key), by(By::Admin, &admin)));
+        no(verify(&place, &key), Reason::Credential);
+        assert_eq!(yes(retire(&place, &key, by(By::Admin, &admin))), "");
+    }
+    assert!(hub_tokens(&hub).is_empty());
+}

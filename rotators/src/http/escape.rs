@@ -20,14 +20,9 @@ pub(crate) fn encoded(text: &str) -> String {
 
 /// A form of names and values (`application/x-www-form-urlencoded`), where a space is a plus.
 pub(crate) fn form<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Zeroizing<String> {
-    let mut form = Zeroizing::new(String::new());
-    for (name, value) in pairs {
-        let pair = Zeroizing::new(format!("{}={}", encoded(name), encoded(value)).replace("%20", "+"));
-        // Moved into a larger place here, so that growing leaves no copy behind.
-        let longer = Zeroizing::new(if form.is_empty() { pair.to_string() } else { format!("{}&{}", *form, *pair) });
-        form = longer;
-    }
-    form
+    let pair = |(name, value)| format!("{}={}", encoded(name), encoded(value)).replace("%20", "+");
+    let pairs = Zeroizing::new(pairs.into_iter().map(pair).collect::<Vec<_>>());
+    Zeroizing::new(pairs.join("&"))
 }
 
 /// `text` as one segment of a path. Dots alone would be taken for a step up, however they are written.
