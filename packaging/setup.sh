@@ -23,8 +23,8 @@ for job in "$@"; do
     postgres) packages+=(postgresql postgresql-client) ;;
     # A real init for the tests of the units; servers and tools for the others.
     test) packages+=(apache2-utils curl dpkg-dev e2fsprogs faketime jq mariadb-client-core mariadb-server-core mmdebstrap
-                     openssh-client openssh-server openssl passwd postgresql postgresql-client procps redis-server strace sudo
-                     systemd systemd-container util-linux) crates+=("cargo-deb@$cargo_deb") ;;
+                     openssh-client openssh-server openssl passwd postgresql postgresql-client procps python3-venv
+                     rabbitmq-server redis-server strace sudo systemd systemd-container util-linux) crates+=("cargo-deb@$cargo_deb") ;;
     lint) crates+=("cargo-deny@$cargo_deny") ;;
     package) packages+=(dpkg-dev) crates+=("cargo-deb@$cargo_deb") ;;
     *) die "no such job: $job" ;;
@@ -79,6 +79,9 @@ if [ $((${#missing[@]} + ${#missing_postgresql[@]})) -gt 0 ]; then
   [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
   [ ${#missing_postgresql[@]} = 0 ] || apt_install_postgresql "${missing_postgresql[@]}"
 fi
+
+# Services in Python, which Debian has not.
+case " $* " in *" test "*) packaging/test-services.sh ;; esac
 
 command -v cargo >/dev/null || die "there is no cargo; install a Rust toolchain (https://rustup.rs)"
 

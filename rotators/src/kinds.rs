@@ -2,7 +2,7 @@
 
 use keywheel_protocol::{Description, Reply, Request, Yes};
 
-use crate::{exec, htpasswd, http_api_key, local, mysql, postgres, rabbitmq, redis, ssh_key, ssh_password};
+use crate::{aws_iam, exec, htpasswd, http_api_key, local, mysql, postgres, rabbitmq, redis, ssh_key, ssh_password};
 
 /// A built-in kind of target.
 #[derive(Debug)]
@@ -17,6 +17,7 @@ pub struct Kind {
 
 /// All of them, in the order of their names.
 pub const KINDS: &[Kind] = &[
+    Kind { name: "aws-iam", describe: aws_iam::describe, answer: aws_iam::answer },
     Kind { name: "exec", describe: exec::describe, answer: exec::answer },
     Kind { name: "htpasswd", describe: htpasswd::describe, answer: htpasswd::answer },
     Kind { name: "http-api-key", describe: http_api_key::describe, answer: http_api_key::answer },

@@ -4,6 +4,7 @@
 //! `rotators/PROTOCOL.md` describes the protocol for authors of further rotators.
 
 mod authorities;
+mod aws_iam;
 pub mod cage;
 pub mod cli;
 mod command;

@@ -43,6 +43,13 @@ fn describe(kind: &str, _daemon: &Daemon) -> Result<Description, String> {
             setting("cost", SettingKind::Integer, false, Some("10")),
             setting("create", SettingKind::Boolean, false, Some("false")),
         ],
+        "rabbitmq" => {
+            vec![setting("host", SettingKind::Text, true, None), setting("ca_file", SettingKind::Path, false, None)]
+        }
+        "http-api-key" => {
+            vec![setting("host", SettingKind::Text, true, None), setting("service", SettingKind::Path, true, None)]
+        }
+        "aws-iam" => vec![],
         "sha256file" => vec![setting("path", SettingKind::Path, true, None)],
         "careless" => vec![setting("token", SettingKind::Text, true, None)],
         "grabbing" => vec![setting("admin", SettingKind::Text, false, None)],
@@ -51,7 +58,13 @@ fn describe(kind: &str, _daemon: &Daemon) -> Result<Description, String> {
         _ => return Err("no such program".to_owned()),
     };
     let account = setting("account", SettingKind::Text, true, None);
-    let minting = kind == "minting";
+    let credential = match kind {
+        "accounts" => vec![account],
+        "rabbitmq" => vec![account, setting("vhost", SettingKind::Text, false, Some("/"))],
+        "aws-iam" => vec![account, setting("smtp_region", SettingKind::Text, false, None)],
+        _ => vec![],
+    };
+    let minting = matches!(kind, "minting" | "http-api-key" | "aws-iam");
     let mut steps = vec![Step::Describe, Step::Apply, Step::Verify, Step::Retire];
     steps.retain(|step| kind != "one-way" || *step != Step::Verify);
     Ok(Description {
@@ -64,7 +77,7 @@ fn describe(kind: &str, _daemon: &Daemon) -> Result<Description, String> {
         strategies: if minting { vec![Strategy::Overlap] } else { vec![Strategy::Replace, Strategy::Alternate] },
         steps,
         target,
-        credential: if kind == "accounts" { vec![account] } else { vec![] },
+        credential,
     })
 }
 

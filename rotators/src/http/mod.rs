@@ -8,7 +8,7 @@ mod answer;
 mod escape;
 
 pub(crate) use answer::Answer;
-pub(crate) use escape::{encoded, segment};
+pub(crate) use escape::{encoded, form, segment};
 
 use std::sync::Arc;
 
@@ -52,7 +52,12 @@ pub(crate) struct Call {
 impl Server {
     /// Checks the settings. No connection is made yet.
     pub(crate) fn of(settings: Settings<'_>, port: u32, deadline: Deadline) -> Result<Self, Reply> {
-        let host = host(settings)?;
+        Self::at(settings.required("host")?, settings, port, deadline)
+    }
+
+    /// The same for another host than the setting's, with everything else as set.
+    pub(crate) fn at(host: &str, settings: Settings<'_>, port: u32, deadline: Deadline) -> Result<Self, Reply> {
+        let host = bracketed(host)?;
         let port = settings.number("port", 1..=65_535, port)?;
         let encrypted = encrypted(settings, "tls")?;
         let scheme = if encrypted { "https" } else { "http" };
@@ -171,9 +176,8 @@ impl Call {
     }
 }
 
-/// The setting `host` as it stands in an address.
-fn host(settings: Settings<'_>) -> Result<String, Reply> {
-    let host = settings.required("host")?;
+/// A host as it stands in an address.
+fn bracketed(host: &str) -> Result<String, Reply> {
     if host.parse::<std::net::Ipv6Addr>().is_ok() {
         return Ok(format!("[{host}]"));
     }
@@ -181,9 +185,7 @@ fn host(settings: Settings<'_>) -> Result<String, Reply> {
     if host.bytes().all(plain) {
         Ok(host.to_owned())
     } else {
-        Err(wrong(&format!(
-            "host = {host:?} is neither a name nor an address; port and scheme are settings of their own"
-        )))
+        Err(wrong(&format!("{host:?} is neither a name nor an address; port and tls are settings of their own")))
     }
 }
 

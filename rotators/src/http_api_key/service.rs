@@ -4,17 +4,15 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 
-use keywheel_protocol::Reply;
+use keywheel_protocol::{Reply, Secret};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::template::{Position, Values, fill};
-use crate::http::{Answer, Call, encoded, wrong};
+use crate::http::{Answer, Call, form, wrong};
 use crate::settings::Settings;
 use crate::step::short;
-use keywheel_protocol::Secret;
 use reqwest::Method;
-use zeroize::Zeroizing;
 
 /// The longest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 64 << 10;
@@ -190,12 +188,10 @@ impl Ask {
             fill_strings(&mut body, values)?;
             return call.json(&body);
         }
-        let Some(form) = &self.form else { return Ok(call) };
-        let mut pairs = Zeroizing::new(Vec::new());
-        for (name, value) in form {
-            pairs.push(format!("{}={}", encoded(name), encoded(&fill(value, values, Position::Plain)?)));
-        }
-        let body = Zeroizing::new(pairs.join("&"));
+        let Some(fields) = &self.form else { return Ok(call) };
+        let filled = fields.iter().map(|(name, value)| Ok((name.as_str(), fill(value, values, Position::Plain)?)));
+        let filled = filled.collect::<Result<Vec<_>, Reply>>()?;
+        let body = form(filled.iter().map(|(name, value)| (*name, value.as_str())));
         call.body("application/x-www-form-urlencoded", body.as_bytes())
     }
 }

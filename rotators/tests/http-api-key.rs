@@ -1,0 +1,218 @@
+//! The http-api-key rotator against real services.
+
+#[path = "../../tests/support/services.rs"]
+mod services;
+mod support;
+
+use keywheel_protocol::{By, Fields, Login, Reason, Reply, Request, Secret, Step};
+use serde_json::{Value, json};
+use services::{HUB_TOKEN, HUB_WEAK_TOKEN, Service};
+use support::{Place, in_doubt, no, not_reached, yes};
+
+const TOKEN: &str = "kw-abcdefghijklmnopqrstuvwxy";
+
+fn secret(fields: &[(&str, &str)]) -> Fields {
+    let mut secret = Fields::new();
+    for (name, value) in fields {
+        secret.insert(name, Secret::new((*value).to_owned()));
+    }
+    secret
+}
+
+fn by(by: By, fields: &Fields) -> Option<Login> {
+    Some(Login { by, fields: fields.duplicate() })
+}
+
+fn place(service: &Service, file: &str, account: &str) -> Place {
+    let file = format!("{}/services/{file}", env!("CARGO_MANIFEST_DIR"));
+    let target = json!({ "host": "127.0.0.1", "port": service.port, "tls": "disabled", "service": file });
+    Place::new("http-api-key", target).credential("account", account)
+}
+
+fn request(place: &Place, step: Step, token: &str, subject: Option<&Fields>, login: Option<Login>) -> Request {
+    let subject = subject.map(Fields::duplicate);
+    Request { token: Some(token.to_owned()), subject, login, ..place.request(step, None, None) }
+}
+
+fn apply(place: &Place, token: &str, login: Option<Login>) -> Reply {
+    place.ask(&request(place, Step::Apply, token, None, login))
+}
+
+fn verify(place: &Place, subject: &Fields) -> Reply {
+    place.ask(&request(place, Step::Verify, TOKEN, Some(subject), None))
+}
+
+fn retire(place: &Place, subject: &Fields, login: Option<Login>) -> Reply {
+    place.ask(&request(place, Step::Retire, TOKEN, Some(subject), login))
+}
+
+#[track_caller]
+fn minted(reply: Reply) -> (Fields, String) {
+    let Reply::Yes(yes) = reply else { panic!("{reply:?}") };
+    (yes.fields.expect("a new key"), yes.note.unwrap_or_default())
+}
+
+fn hub_tokens(hub: &Service) -> Vec<String> {
+    let header = format!("Authorization: token {HUB_TOKEN}");
+    let (status, body) = hub.curl(&["--header", &header, "/hub/api/users/app/tokens"]);
+    assert_eq!(status, 200, "{body}");
+    let answer: Value = serde_json::from_str(&body).expect("JSON");
+    let tokens = answer["api_tokens"].as_array().expect("a list");
+    tokens.iter().map(|token| token["note"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn jupyterhub_tokens_turn_over_by_a_service_and_by_themselves() {
+    let hub = services::jupyterhub();
+    let place = place(&hub, "jupyterhub.toml", "app");
+    let admin = secret(&[("password", HUB_TOKEN)]);
+    let note = yes(place.ask(&request(&place, Step::Rehearse, TOKEN, None, by(By::Admin, &admin))));
+    assert!(note.contains("0 now"), "{note}");
+
+    let (first, note) = minted(apply(&place, TOKEN, by(By::Admin, &admin)));
+    assert_eq!((note.as_str(), hub_tokens(&hub)), ("", vec![TOKEN.to_owned()]));
+    assert_eq!(first.get("token").expect("a label").expose(), TOKEN);
+    yes(verify(&place, &first));
+    // The answer was lost, and the same rotation asks again: there is one key still, and it is another one.
+    let (second, note) = minted(apply(&place, TOKEN, by(By::Admin, &admin)));
+    assert!(note.contains("was revoked"), "{note}");
+    assert_eq!(hub_tokens(&hub), [TOKEN]);
+    yes(verify(&place, &second));
+    no(verify(&place, &first), Reason::Credential);
+
+    // The key makes the next one by itself; both work until the old one is retired.
+    let next = "kw-zyxwvutsrqponmlkjihgfedcb";
+    let (third, _) = minted(apply(&place, next, by(By::Account, &second)));
+    yes(verify(&place, &second));
+    yes(verify(&place, &third));
+    no(retire(&place, &third, by(By::Account, &third)), Reason::Unsupported);
+    // Twice, as after a crash, and one that was revoked long ago.
+    for old in [&second, &second, &first] {
+        assert_eq!(yes(retire(&place, old, by(By::Account, &third))), "");
+    }
+    no(verify(&place, &second), Reason::Credential);
+    yes(verify(&place, &third));
+    assert_eq!(hub_tokens(&hub), [next]);
+
+    let log = hub.log();
+    assert!(log.contains("/hub/api/users/app/tokens"), "the requests are in the log");
+    for key in [&first, &second, &third] {
+        assert!(!log.contains(key.get("key").expect("a key").expose()), "no key is");
+    }
+    assert!(!log.contains(HUB_TOKEN));
+}
+
+#[test]
+fn each_no_says_why_and_makes_no_key() {
+    let hub = services::jupyterhub();
+    let place = place(&hub, "jupyterhub.toml", "app");
+    let admin = secret(&[("key", HUB_TOKEN)]);
+    let wrong = secret(&[("key", "wrong")]);
+    let weak = secret(&[("key", HUB_WEAK_TOKEN)]);
+    for step in [Step::Apply, Step::Rehearse] {
+        let ask = |login| place.ask(&request(&place, step, TOKEN, None, login));
+        assert!(no(ask(by(By::Admin, &wrong)), Reason::Credential).contains("Missing or invalid"));
+        assert!(no(ask(by(By::Admin, &weak)), Reason::Privilege).contains("read:tokens"));
+        no(ask(None), Reason::Unsupported);
+        assert!(no(ask(by(By::Admin, &secret(&[("other", "x")]))), Reason::Unsupported).contains("{login}"));
+    }
+    let place_of = |account: &str| place.clone().credential("account", account);
+    // The service may see the tokens of app only.
+    no(apply(&place_of("other"), TOKEN, by(By::Admin, &admin)), Reason::Missing);
+    no(apply(&place_of(".."), TOKEN, by(By::Admin, &admin)), Reason::Unsupported);
+    no(apply(&place, "", by(By::Admin, &admin)), Reason::Unsupported);
+    assert!(hub_tokens(&hub).is_empty());
+
+    let (key, _) = minted(apply(&place, TOKEN, by(By::Admin, &admin)));
+    assert!(no(verify(&place_of("other"), &key), Reason::Unsupported).contains("belongs to \"app\""));
+    no(verify(&place, &secret(&[("password", "x")])), Reason::Unsupported);
+    let nameless = secret(&[("key", key.get("key").expect("a key").expose())]);
+    assert!(no(retire(&place, &nameless, by(By::Admin, &admin)), Reason::Unsupported).contains("key_id"));
+    yes(verify(&place, &key));
+
+    let file = |name: &str, old: &str, new: &str| {
+        let text =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/services/jupyterhub.toml")).expect("read");
+        assert!(text.contains(old));
+        hub.file(name, &text.replace(old, new)).to_str().expect("UTF-8").to_owned()
+    };
+    let described = |path: String| apply(&place.clone().with("service", path), "kw-second", by(By::Admin, &admin));
+    assert!(no(described(file("a", "{account}", "{acount}")), Reason::Unsupported).contains("{acount}"));
+    assert!(no(described(file("b", "/api_tokens", "/nothing")), Reason::Unsupported).contains("list.items"));
+    assert!(no(described(file("c", "[prove]", "[proof]")), Reason::Unsupported).contains("pro"));
+    assert_eq!(hub_tokens(&hub), [TOKEN]);
+    // A key that was made and can't be read is in doubt; asked again with the file put right, it is replaced.
+    assert!(in_doubt(described(file("d", "key = \"/token\"", "key = \"/tokan\""))).contains("create.key"));
+    assert_eq!(hub_tokens(&hub), [TOKEN, "kw-second"]);
+    minted(apply(&place, "kw-second", by(By::Admin, &admin)));
+    assert_eq!(hub_tokens(&hub), [TOKEN, "kw-second"]);
+
+    let port = hub.port;
+    drop(hub);
+    not_reached(apply(&place.with("port", port), TOKEN, by(By::Admin, &admin)));
+}
+
+#[test]
+fn synapse_access_tokens_turn_over() {
+    let synapse = services::synapse();
+    let url = format!("http://127.0.0.1:{}", synapse.port);
+    let register = |user: &str, password: &str, admin: &str| {
+        let arguments = ["-c", "synapse.yaml", "-u", user, "-p", password, admin, url.as_str()];
+        synapse.run("register_new_matrix_user", &arguments);
+    };
+    register("app", "marker-app", "--no-admin");
+    register("root", "marker-root", "--admin");
+    let login = json!({ "type": "m.login.password", "identifier": { "type": "m.id.user", "user": "root" }, "password": "marker-root" });
+    let (status, body) = synapse.curl(&["--data", &login.to_string(), "/_matrix/client/v3/login"]);
+    assert_eq!(status, 200, "{body}");
+    let answer: Value = serde_json::from_str(&body).expect("JSON");
+    let token = answer["access_token"].as_str().expect("a token");
+
+    let place = place(&synapse, "synapse.toml", "@app:test.example");
+    let admin = secret(&[("key", token), ("password", "marker-app")]);
+    let (first, _) = minted(apply(&place, TOKEN, by(By::Admin, &admin)));
+    yes(verify(&place, &first));
+    assert_eq!(first.get("key_id").expect("an id").expose(), TOKEN, "the device bears the token");
+    let (again, note) = minted(apply(&place, TOKEN, by(By::Admin, &admin)));
+    assert!(note.contains("was revoked"), "{note}");
+    no(verify(&place, &first), Reason::Credential);
+    let (second, _) = minted(apply(&place, "kw-second", by(By::Admin, &admin)));
+    assert_eq!(yes(retire(&place, &again, by(By::Admin, &admin))), "");
+    assert_eq!(yes(retire(&place, &again, by(By::Admin, &admin))), "");
+    no(verify(&place, &again), Reason::Credential);
+    yes(verify(&place, &second));
+    // A wrong password for the account is found when the key is made; the admin's token was right.
+    let wrong = secret(&[("key", token), ("password", "wrong")]);
+    no(apply(&place, "kw-third", by(By::Admin, &wrong)), Reason::Privilege);
+    no(apply(&place, "kw-third", by(By::Admin, &secret(&[("key", "x"), ("password", "x")]))), Reason::Credential);
+    let log = synapse.log();
+    assert!(log.contains("/_matrix/client/v3/login"));
+    for hidden in ["marker-app", second.get("key").expect("a key").expose()] {
+        assert!(!log.contains(hidden), "a secret is in the log");
+    }
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn i1_a_worker_that_dies_leaves_no_second_key() {
+    use std::os::unix::process::ExitStatusExt;
+    let hub = services::jupyterhub();
+    let place = place(&hub, "jupyterhub.toml", "app");
+    let admin = secret(&[("key", HUB_TOKEN)]);
+    let dies = |point: &str, request: &Request| {
+        let output = place.clone().option("--failpoint").option(point).run(request);
+        assert_eq!((output.status.signal(), output.stdout.is_empty()), (Some(9), true), "{point}");
+    };
+    for (point, left) in [("worker.apply.before", 0), ("worker.apply.after", 1)] {
+        let token = format!("kw-{}", point.replace('.', "-"));
+        dies(point, &request(&place, Step::Apply, &token, None, by(By::Admin, &admin)));
+        let (key, note) = minted(apply(&place, &token, by(By::Admin, &admin)));
+        assert_eq!(note.starts_with("1 key of an earlier try"), left == 1, "{note}");
+        yes(verify(&place, &key));
+        // Dead before it could say that the key is gone; then nothing is left to do.
+        dies("worker.retire.after", &request(&place, Step::Retire, &token, Some(&key), by(By::Admin, &admin)));
+        no(verify(&place, &key), Reason::Credential);
+        assert_eq!(yes(retire(&place, &key, by(By::Admin, &admin))), "");
+    }
+    assert!(hub_tokens(&hub).is_empty());
+}

@@ -1,0 +1,187 @@
+//! Services in Python for tests, each on a free port of the loopback, in a scratch folder, gone when it is dropped:
+//! JupyterHub and Synapse as they are, and moto, which imitates AWS. `packaging/test-services.sh` installs them.
+#![allow(dead_code, unreachable_pub, reason = "each test that includes this file uses its own part of it")]
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// The longest that a start may take. Generous: the machine may be busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// The token of JupyterHub's service `keywheel`, and of one that may do nothing.
+pub const HUB_TOKEN: &str = "marker-hub-keywheel-0123456789abcdef";
+pub const HUB_WEAK_TOKEN: &str = "marker-hub-weak-0123456789abcdef";
+
+/// A hub without a proxy before it and without notebooks behind it: only its API is used.
+const HUB_CONFIG: &str = r#"
+from jupyterhub.proxy import Proxy
+class NoProxy(Proxy):
+    should_start = False
+    async def add_route(self, routespec, target, data): pass
+    async def delete_route(self, routespec): pass
+    async def get_all_routes(self): return {}
+c.JupyterHub.proxy_class = NoProxy
+c.JupyterHub.hub_bind_url = "http://127.0.0.1:PORT/"
+c.JupyterHub.bind_url = "http://127.0.0.1:PORT/"
+c.JupyterHub.authenticator_class = "dummy"
+c.Authenticator.allowed_users = {"app", "other"}
+c.JupyterHub.db_url = "sqlite:///hub.sqlite"
+c.JupyterHub.log_level = "DEBUG"
+c.JupyterHub.services = [
+    {"name": "keywheel", "api_token": "TOKEN"},
+    {"name": "weak", "api_token": "WEAK"},
+]
+c.JupyterHub.load_roles = [{"name": "keywheel", "scopes": ["tokens!user=app"], "services": ["keywheel"]}]
+"#;
+
+const SYNAPSE_CONFIG: &str = r#"
+server_name: test.example
+pid_file: synapse.pid
+listeners: [{port: PORT, tls: false, type: http, bind_addresses: ["127.0.0.1"], resources: [{names: [client]}]}]
+database: {name: sqlite3, args: {database: synapse.sqlite}}
+log_config: log.yaml
+media_store_path: media
+registration_shared_secret: only-for-this-test
+report_stats: false
+macaroon_secret_key: only-for-this-test
+form_secret: only-for-this-test
+signing_key_path: signing.key
+trusted_key_servers: []
+rc_login:
+  address: {per_second: 1000, burst_count: 1000}
+  account: {per_second: 1000, burst_count: 1000}
+  failed_attempts: {per_second: 1000, burst_count: 1000}
+"#;
+
+const SYNAPSE_LOG: &str =
+    "{version: 1, handlers: {h: {class: logging.StreamHandler}}, root: {level: DEBUG, handlers: [h]}}";
+
+/// A running service.
+pub struct Service {
+    /// Its port on 127.0.0.1.
+    pub port: u16,
+    process: Child,
+    // Last, so that the folder goes after the service.
+    scratch: tempfile::TempDir,
+}
+
+/// JupyterHub with the users `app` and `other`.
+pub fn jupyterhub() -> Service {
+    let ready = |service: &Service| service.curl(&["/hub/api/"]).0 == 200;
+    start(ready, |port, folder| {
+        let config = HUB_CONFIG.replace("PORT", &port.to_string()).replace("TOKEN", HUB_TOKEN);
+        fs::write(folder.join("config.py"), config.replace("WEAK", HUB_WEAK_TOKEN)).expect("the configuration");
+        let mut command = program("jupyterhub");
+        command.args(["-f", "config.py"]);
+        command
+    })
+}
+
+/// Synapse without users.
+pub fn synapse() -> Service {
+    let ready = |service: &Service| service.curl(&["/_matrix/client/versions"]).0 == 200;
+    start(ready, |port, folder| {
+        fs::write(folder.join("synapse.yaml"), SYNAPSE_CONFIG.replace("PORT", &port.to_string())).expect("written");
+        fs::write(folder.join("log.yaml"), SYNAPSE_LOG).expect("written");
+        let arguments = ["-m", "synapse.app.homeserver", "-c", "synapse.yaml"];
+        let mut keys = program("python");
+        let made = keys.current_dir(folder).args(arguments).arg("--generate-keys").output().expect("Synapse runs");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let mut command = program("python");
+        command.args(arguments);
+        command
+    })
+}
+
+/// moto, which asks for signatures and policies after `open` requests.
+pub fn moto(open: u32) -> Service {
+    let ready = |service: &Service| TcpStream::connect(("127.0.0.1", service.port)).is_ok();
+    start(ready, |port, _| {
+        let mut command = program("moto_server");
+        command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+        command.env("INITIAL_NO_AUTH_ACTION_COUNT", open.to_string());
+        command
+    })
+}
+
+impl Service {
+    /// `curl` with these arguments, of which the one that begins with a slash is the path: status and body.
+    pub fn curl(&self, arguments: &[&str]) -> (u16, String) {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--write-out", "\n%{http_code}"]);
+        for argument in arguments {
+            match argument.strip_prefix('/') {
+                Some(path) => curl.arg(format!("http://127.0.0.1:{}/{path}", self.port)),
+                None => curl.arg(argument),
+            };
+        }
+        let output = curl.output().expect("curl runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let (body, status) = text.rsplit_once('\n').expect("a status");
+        (status.parse().expect("a number"), body.to_owned())
+    }
+
+    /// Runs a program that came with the service, in its folder.
+    pub fn run(&self, name: &str, arguments: &[&str]) {
+        let output = program(name).current_dir(self.scratch.path()).args(arguments).output().expect("it runs");
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// The path of a file of this content, beside the service's own.
+    pub fn file(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.scratch.path().join(name);
+        fs::write(&path, content).expect("written");
+        path
+    }
+
+    /// What the service wrote to its log.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.scratch.path().join("output")).unwrap_or_default()).into_owned()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // It leads a group of its own, with the helpers that it started.
+        let group = format!("-{}", self.process.id());
+        let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
+        let _ = self.process.wait();
+    }
+}
+
+fn start(ready: impl Fn(&Service) -> bool, command: impl Fn(u16, &Path) -> Command) -> Service {
+    let mut words = String::new();
+    // Between finding a free port and using it, someone else may take it: then another is tried.
+    for _ in 0..3 {
+        let scratch = tempfile::Builder::new().prefix("keywheel-svc-").tempdir().expect("a scratch folder");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("its address").port();
+        drop(listener);
+        let mut command = command(port, scratch.path());
+        let output = fs::File::create(scratch.path().join("output")).expect("a file for the output");
+        command.current_dir(scratch.path()).process_group(0).stdin(Stdio::null());
+        command.stdout(output.try_clone().expect("a second handle")).stderr(output);
+        let mut service = Service { port, process: command.spawn().expect("it starts"), scratch };
+        let began = Instant::now();
+        while service.process.try_wait().expect("its state").is_none() && began.elapsed() < PATIENCE {
+            if ready(&service) {
+                return service;
+            }
+            sleep(Duration::from_millis(100));
+        }
+        words = service.log();
+    }
+    panic!("the service does not start:\n{words}");
+}
+
+fn program(name: &str) -> Command {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = [".cache/services/bin", "../.cache/services/bin"].map(|folder| root.join(folder).join(name));
+    let path = path.iter().find(|path| path.exists());
+    Command::new(path.unwrap_or_else(|| panic!("{name} is not installed (packaging/test-services.sh)")))
+}
