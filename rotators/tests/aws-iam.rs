@@ -12,11 +12,6 @@ use support::{Place, in_doubt, no, not_reached, yes};
 const TOKEN: &str = "kw-abcdefghijklmnopqrstuvwxy";
 const NEXT: &str = "kw-zyxwvutsrqponmlkjihgfedcb";
 
-/// The actions that the page asks for. moto doesn't look at the user that they are for.
-const POLICY: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["iam:ListAccessKeys",
-"iam:GetAccessKeyLastUsed","iam:ListUserTags","iam:TagUser","iam:CreateAccessKey","iam:DeleteAccessKey"],
-"Resource":"*"}]}"#;
-
 /// Requests that moto takes without a signature: those of [`Aws::start`].
 const OPEN: u32 = 8;
 
@@ -30,15 +25,9 @@ struct Aws {
 impl Aws {
     fn start() -> Self {
         let service = services::moto(OPEN);
-        let [app, admin] = ["app", "keywheel"].map(|user| {
-            iam(&service, &[("Action", "CreateUser"), ("UserName", user)]);
-            let policy =
-                [("Action", "PutUserPolicy"), ("UserName", user), ("PolicyName", "rotate"), ("PolicyDocument", POLICY)];
-            iam(&service, &policy);
-            key_in(&iam(&service, &[("Action", "CreateAccessKey"), ("UserName", user)]))
-        });
-        iam(&service, &[("Action", "CreateUser"), ("UserName", "other")]);
-        let powerless = key_in(&iam(&service, &[("Action", "CreateAccessKey"), ("UserName", "other")]));
+        let [app, admin] = ["app", "keywheel"].map(|user| key(service.iam_user(user)));
+        service.iam(&[("Action", "CreateUser"), ("UserName", "other")]);
+        let powerless = key(service.iam_key("other"));
         Self { service, app, admin, powerless }
     }
 
@@ -52,30 +41,10 @@ impl Aws {
     }
 }
 
-/// A request that needs no signature (yet): moto looks for the service in the header.
-fn iam(service: &Service, parameters: &[(&str, &str)]) -> String {
-    let scope = "Authorization: AWS4-HMAC-SHA256 Credential=none/20260101/us-east-1/iam/aws4_request, \
-                 SignedHeaders=host, Signature=0";
-    let mut arguments =
-        vec!["--header".to_owned(), scope.to_owned(), "--data".to_owned(), "Version=2010-05-08".to_owned()];
-    for (name, value) in parameters {
-        arguments.extend(["--data-urlencode".to_owned(), format!("{name}={value}")]);
-    }
-    arguments.push("/".to_owned());
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let (status, body) = service.curl(&arguments);
-    assert_eq!(status, 200, "{parameters:?}: {body}");
-    body
-}
-
-fn key_in(answer: &str) -> Fields {
-    let element = |name: &str| {
-        let (_, rest) = answer.split_once(&format!("<{name}>")).expect("an element");
-        rest.split_once('<').expect("its end").0.to_owned()
-    };
+fn key((id, secret): (String, String)) -> Fields {
     let mut fields = Fields::new();
-    fields.insert("access_key_id", Secret::new(element("AccessKeyId")));
-    fields.insert("secret_access_key", Secret::new(element("SecretAccessKey")));
+    fields.insert("access_key_id", Secret::new(id));
+    fields.insert("secret_access_key", Secret::new(secret));
     fields
 }
 
@@ -171,12 +140,7 @@ fn keys_turn_over_by_themselves() {
 fn each_no_says_why_and_makes_no_key() {
     let aws = Aws::start();
     let place = aws.place();
-    let with = |id: &str, secret: &str| {
-        let mut fields = Fields::new();
-        fields.insert("access_key_id", Secret::new(id.to_owned()));
-        fields.insert("secret_access_key", Secret::new(secret.to_owned()));
-        fields
-    };
+    let with = |id: &str, secret: &str| key((id.to_owned(), secret.to_owned()));
     let wrong = with(id(&aws.admin), "marker-wrong-secret");
     let message = no(apply(&place, TOKEN, by(By::Admin, &wrong)), Reason::Credential);
     assert!(message.contains("SignatureDoesNotMatch") && !message.contains("marker"), "{message}");
@@ -203,9 +167,9 @@ fn i3_a_made_key_whose_answer_is_lost_is_in_doubt_and_cleared_up() {
     let place = aws.place();
     let cut = cutting_off("CreateAccessKey", aws.service.port);
     in_doubt(apply(&place.clone().with("port", cut), TOKEN, aws.by_admin()));
-    let (key, note) = minted(apply(&place, TOKEN, aws.by_admin()));
+    let (new, note) = minted(apply(&place, TOKEN, aws.by_admin()));
     assert!(note.contains("was deleted"), "{note}");
-    yes(verify(&place, &key));
+    yes(verify(&place, &new));
     yes(verify(&place, &aws.app));
 }
 
@@ -261,13 +225,13 @@ fn i1_a_worker_that_dies_leaves_no_second_key() {
     for (point, left) in [("worker.apply.before", 0), ("worker.apply.after", 1)] {
         let token = format!("kw-{}", point.replace('.', "-"));
         dies(point, &request(&place, Step::Apply, &token, None, aws.by_admin()));
-        let (key, note) = minted(apply(&place, &token, aws.by_admin()));
+        let (new, note) = minted(apply(&place, &token, aws.by_admin()));
         assert_eq!(note.starts_with("the key AKIA"), left == 1, "{note}");
-        yes(verify(&place, &key));
+        yes(verify(&place, &new));
         // Dead before it could say that the key is gone; then nothing is left to do.
-        dies("worker.retire.after", &request(&place, Step::Retire, &token, Some(&key), aws.by_admin()));
-        no(verify(&place, &key), Reason::Credential);
-        assert_eq!(yes(retire(&place, &key, aws.by_admin())), "");
+        dies("worker.retire.after", &request(&place, Step::Retire, &token, Some(&new), aws.by_admin()));
+        no(verify(&place, &new), Reason::Credential);
+        assert_eq!(yes(retire(&place, &new, aws.by_admin())), "");
     }
     // The one that was there first is the only one.
     let note = yes(place.ask(&request(&place, Step::Rehearse, TOKEN, None, aws.by_admin())));

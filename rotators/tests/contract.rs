@@ -6,6 +6,8 @@ mod mariadb;
 mod rabbitmq;
 #[path = "../../tests/support/redis.rs"]
 mod redis;
+#[path = "../../tests/support/services.rs"]
+mod services;
 #[path = "../../tests/support/sshd.rs"]
 mod sshd;
 #[path = "../../tests/support/postgres.rs"]
@@ -148,6 +150,50 @@ fn rabbitmq_keeps_the_contract_by_itself_and_by_the_admin() {
     let secrets = json!({ "current": current, "new": new, "login": { "by": "admin", "fields": admin } });
     assert_passes("rabbitmq", &target, secrets, 0);
     assert_eq!(broker.api("app", "marker-second", "GET", "/api/whoami", "").0, 200);
+}
+
+/// What is asked of a kind whose provider makes the secret. The current one is among the secrets.
+#[track_caller]
+fn assert_mints(kind: &str, options: &[&str], secrets: Value) {
+    let (status, report) = exam(kind, options, Some(secrets));
+    assert_eq!((status, &report["passed"]), (0, &json!(true)), "{report:#}");
+    let passed = with_outcome(&report, "passed");
+    for name in ["apply again, same token, gives one that can be used", "the retired key is refused"] {
+        assert!(passed.contains(&name), "{report:#}");
+    }
+    let other = [with_outcome(&report, "warned"), with_outcome(&report, "skipped")].concat();
+    assert!(other.is_empty(), "{report:#}");
+}
+
+#[test]
+fn http_api_key_keeps_the_contract_by_itself_and_by_an_admin() {
+    let hub = services::jupyterhub();
+    let header = format!("Authorization: token {}", services::HUB_TOKEN);
+    let made = hub.curl(&["--header", &header, "--data", r#"{"note":"first"}"#, "/hub/api/users/app/tokens"]);
+    let made: Value = serde_json::from_str(&made.1).expect("JSON");
+    let current = json!({ "key": made["token"], "key_id": made["id"] });
+    let port = format!("port={}", hub.port);
+    let service = concat!("service=", env!("CARGO_MANIFEST_DIR"), "/services/jupyterhub.toml");
+    let target = ["--target", "host=127.0.0.1", "--target", &port, "--target", "tls=disabled", "--target", service];
+    let options = [&target[..], &["--credential", "account=app"]].concat();
+    assert_mints("http-api-key", &[&options[..], &["--restore"]].concat(), json!({ "current": current }));
+    let admin = json!({ "by": "admin", "fields": { "key": services::HUB_TOKEN } });
+    assert_mints("http-api-key", &options, json!({ "current": current, "login": admin }));
+}
+
+#[test]
+fn aws_iam_keeps_the_contract_by_itself() {
+    // Nothing is asked to make the user and its key, and the rest as AWS would.
+    let aws = services::moto(3);
+    let current = aws.iam_user("app");
+    let port = format!("port={}", aws.port);
+    let target = ["--target", "host=127.0.0.1", "--target", &port, "--target", "tls=disabled"];
+    let options = [&target[..], &["--credential", "account=app", "--restore"]].concat();
+    assert_mints(
+        "aws-iam",
+        &options,
+        json!({ "current": { "access_key_id": current.0, "secret_access_key": current.1 } }),
+    );
 }
 
 #[test]

@@ -61,6 +61,10 @@ rc_login:
 const SYNAPSE_LOG: &str =
     "{version: 1, handlers: {h: {class: logging.StreamHandler}}, root: {level: DEBUG, handlers: [h]}}";
 
+/// The actions that the page of `aws-iam` asks for. moto doesn't look at the user that they are for.
+const IAM_POLICY: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["iam:ListAccessKeys",
+"iam:GetAccessKeyLastUsed","iam:ListUserTags","iam:TagUser","iam:CreateAccessKey","iam:DeleteAccessKey"],"Resource":"*"}]}"#;
+
 /// A running service.
 pub struct Service {
     /// Its port on 127.0.0.1.
@@ -124,6 +128,39 @@ impl Service {
         let text = String::from_utf8_lossy(&output.stdout);
         let (body, status) = text.rsplit_once('\n').expect("a status");
         (status.parse().expect("a number"), body.to_owned())
+    }
+
+    /// Makes an IAM user at moto who may do what the page of `aws-iam` asks for; the id and secret of its first key. Three
+    /// requests without a signature: of those that are open in the beginning.
+    pub fn iam_user(&self, name: &str) -> (String, String) {
+        self.iam(&[("Action", "CreateUser"), ("UserName", name)]);
+        let policy = ("PolicyDocument", IAM_POLICY);
+        self.iam(&[("Action", "PutUserPolicy"), ("UserName", name), ("PolicyName", "rotate"), policy]);
+        self.iam_key(name)
+    }
+
+    /// Makes a key for an IAM user: one request.
+    pub fn iam_key(&self, name: &str) -> (String, String) {
+        let answer = self.iam(&[("Action", "CreateAccessKey"), ("UserName", name)]);
+        let element = |name: &str| {
+            let (_, rest) = answer.split_once(&format!("<{name}>")).expect("an element");
+            rest.split_once('<').expect("its end").0.to_owned()
+        };
+        (element("AccessKeyId"), element("SecretAccessKey"))
+    }
+
+    /// A request that needs no signature (yet): moto looks for the service's name in the header.
+    pub fn iam(&self, parameters: &[(&str, &str)]) -> String {
+        let scope = "Authorization: AWS4-HMAC-SHA256 Credential=none/20260101/us-east-1/iam/aws4_request, \
+                     SignedHeaders=host, Signature=0";
+        let mut arguments = ["--header", scope, "--data", "Version=2010-05-08"].map(str::to_owned).to_vec();
+        for (name, value) in parameters {
+            arguments.extend(["--data-urlencode".to_owned(), format!("{name}={value}")]);
+        }
+        arguments.push("/".to_owned());
+        let (status, body) = self.curl(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(status, 200, "{parameters:?}: {body}");
+        body
     }
 
     /// Runs a program that came with the service, in its folder.

@@ -4,6 +4,7 @@
 //! Without secrets it checks what can be checked without a target; with secrets it changes the password at the target
 //! and proves each answer.
 
+mod minted;
 mod offline;
 mod online;
 mod report;

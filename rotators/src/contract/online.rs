@@ -5,16 +5,17 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use keywheel_protocol::{
-    By, Description, Fields, Login, Makes, Overlap, Reason, Reply, Request, Secret, SettingKind, Step,
+    By, Description, Fields, Login, Makes, Origin, Overlap, Reason, Reply, Request, Secret, SettingKind, Step,
 };
 use serde_json::{Map, Value};
 
 use super::report::{Outcome, Report};
 use super::worker::{Answer, Worker};
-use super::{ContractError, Exam, Secrets, bare_request, settings};
+use super::{ContractError, Exam, Secrets, bare_request, minted, settings};
 
-/// The same for every try, as in one rotation.
-const TOKEN: &str = "kw-contractcontractcontract";
+/// The alphabet of a made-up token, and what is made up of it: another one for each run, since targets keep it.
+const TOKEN_ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+const TOKEN_LENGTH: usize = 26;
 /// The alphabet of a made-up password, and its length: 119 bits, no character that any target is known to refuse.
 const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 const PASSWORD_LENGTH: usize = 24;
@@ -42,8 +43,12 @@ pub(super) fn run(
             return Ok(());
         }
     };
-    let stage = Stage { exam, description, target, credential };
+    let token = format!("kw-{}", made_up::<TOKEN_LENGTH>(TOKEN_ALPHABET)?);
+    let stage = Stage { exam, description, target, credential, token };
     let (current, mut told) = (&secrets.current, Vec::new());
+    if description.origin == Origin::Theirs {
+        return minted::run(&stage, secrets, report);
+    }
 
     // The target is not touched unless the current password is proved: nothing of what follows would mean anything.
     if !stage.expect_yes("verify says yes to the current password", Step::Verify, current, None, report, &mut told)? {
@@ -54,10 +59,10 @@ pub(super) fn run(
         true => Fields::login(current.username().unwrap_or_default(), made_up_password()?),
         false => new.duplicate(),
     };
-    let answer = stage.ask(&stage.request(Step::Verify, &wrong, None), &mut told)?;
+    let answer = stage.ask(&stage.request(Step::Verify, Some(&wrong), None), &mut told)?;
     let refused = matches!(answer, Answer::Reply(Reply::No { reason: Reason::Credential, .. }));
     report.judge("verify says no (credential) to a wrong password", (!refused).then(|| answer.to_string()));
-    stage.unreachable(current, &new, secrets.login(current), report, &mut told)?;
+    stage.unreachable(current, Some(&new), secrets.login(current), report, &mut told)?;
 
     let by_account = || secrets.login(current);
     if stage.expect_yes("apply sets a new password", Step::Apply, &new, Some(by_account()), report, &mut told)? {
@@ -84,14 +89,19 @@ pub(super) fn run(
             stage.expect_yes("and proved", Step::Verify, current, None, report, &mut told)?;
         }
     }
-    let all = [current, &new, &wrong].into_iter().chain(secrets.login.as_ref().map(|login| &login.fields));
+    judge_told(&[current, &new, &wrong], secrets, &told, report);
+    Ok(())
+}
+
+/// Whether any of these secrets, or the login's, was said.
+pub(super) fn judge_told(fields: &[&Fields], secrets: &Secrets, told: &[String], report: &mut Report) {
+    let all = fields.iter().copied().chain(secrets.login.as_ref().map(|login| &login.fields));
     let shown = all.flat_map(Fields::iter).any(|(name, value)| {
         let value = value.expose();
         name != "username" && name != "public_key" && value.len() >= 4 && told.iter().any(|text| text.contains(value))
     });
     let complaint = shown.then(|| "a secret came back in a message or on standard error".to_owned());
     report.judge("i8: no secret in messages or on standard error", complaint);
-    Ok(())
 }
 
 trait Duplicate {
@@ -106,7 +116,7 @@ impl Duplicate for Login {
 
 impl Secrets {
     /// The login for a change while `in_force` opens the account.
-    fn login(&self, in_force: &Fields) -> Login {
+    pub(super) fn login(&self, in_force: &Fields) -> Login {
         match &self.login {
             Some(login) if login.by == By::Admin => login.duplicate(),
             _ => Login { by: By::Account, fields: in_force.duplicate() },
@@ -114,27 +124,30 @@ impl Secrets {
     }
 }
 
-struct Stage<'a> {
-    exam: &'a Exam,
+/// A target, and one rotation of a credential of it.
+pub(super) struct Stage<'a> {
+    pub(super) exam: &'a Exam,
     description: &'a Description,
     target: Map<String, Value>,
     credential: Map<String, Value>,
+    /// The same for every try, as in one rotation.
+    token: String,
 }
 
 impl Stage<'_> {
-    fn request(&self, step: Step, subject: &Fields, login: Option<Login>) -> Request {
+    pub(super) fn request(&self, step: Step, subject: Option<&Fields>, login: Option<Login>) -> Request {
         Request {
             target: self.target.clone(),
             credential: self.credential.clone(),
-            token: Some(TOKEN.to_owned()),
-            subject: Some(subject.duplicate()),
+            token: Some(self.token.clone()),
+            subject: subject.map(Fields::duplicate),
             login,
             ..bare_request(step)
         }
     }
 
     /// One step in a process of its own. What it said is kept in `told`.
-    fn ask(&self, request: &Request, told: &mut Vec<String>) -> Result<Answer, ContractError> {
+    pub(super) fn ask(&self, request: &Request, told: &mut Vec<String>) -> Result<Answer, ContractError> {
         let options = self.description.permissions(&request.target, &request.credential).to_args();
         let mut worker = Worker::start(&self.exam.worker, &self.exam.candidate, &options)?;
         let answer = worker.ask(request)?;
@@ -146,7 +159,7 @@ impl Stage<'_> {
         Ok(answer)
     }
 
-    fn expect_yes(
+    pub(super) fn expect_yes(
         &self,
         name: &'static str,
         step: Step,
@@ -155,7 +168,7 @@ impl Stage<'_> {
         report: &mut Report,
         told: &mut Vec<String>,
     ) -> Result<bool, ContractError> {
-        let answer = self.ask(&self.request(step, subject, login), told)?;
+        let answer = self.ask(&self.request(step, Some(subject), login), told)?;
         let yes = matches!(answer, Answer::Reply(Reply::Yes(_)));
         report.judge(name, (!yes).then(|| answer.to_string()));
         Ok(yes)
@@ -173,7 +186,7 @@ impl Stage<'_> {
         }
         let start = Instant::now();
         loop {
-            let answer = self.ask(&self.request(Step::Verify, old, None), told)?;
+            let answer = self.ask(&self.request(Step::Verify, Some(old), None), told)?;
             if matches!(answer, Answer::Reply(Reply::No { reason: Reason::Credential, .. })) {
                 report.add(NAME, Outcome::Passed);
                 return Ok(());
@@ -189,10 +202,10 @@ impl Stage<'_> {
     }
 
     /// A port that nobody listens on, and one where someone listens and never answers.
-    fn unreachable(
+    pub(super) fn unreachable(
         &self,
         current: &Fields,
-        new: &Fields,
+        new: Option<&Fields>,
         login: Login,
         report: &mut Report,
         told: &mut Vec<String>,
@@ -222,13 +235,13 @@ impl Stage<'_> {
             request
         };
         // The listener takes connections into its queue, and nobody ever takes them out.
-        let verify = self.ask(&elsewhere(Step::Verify, current, None), told)?;
+        let verify = self.ask(&elsewhere(Step::Verify, Some(current), None), told)?;
         let apply = self.ask(&elsewhere(Step::Apply, new, Some(login.duplicate())), told)?;
         let good = matches!(verify, Answer::Reply(Reply::NotReached { .. }))
             && matches!(apply, Answer::Reply(Reply::NotReached { .. } | Reply::InDoubt { .. }));
         report.judge(SILENT, (!good).then(|| format!("verify: {verify}; apply: {apply}")));
         drop(listener);
-        let verify = self.ask(&elsewhere(Step::Verify, current, None), told)?;
+        let verify = self.ask(&elsewhere(Step::Verify, Some(current), None), told)?;
         let apply = self.ask(&elsewhere(Step::Apply, new, Some(login)), told)?;
         let good = [&verify, &apply].iter().all(|answer| matches!(answer, Answer::Reply(Reply::NotReached { .. })));
         report.judge(DOWN, (!good).then(|| format!("verify: {verify}; apply: {apply}")));
@@ -237,9 +250,12 @@ impl Stage<'_> {
 }
 
 /// A password that any policy of a test target should take: letters and digits, and one of each other class in front.
-fn made_up_password() -> Result<Secret, ContractError> {
-    let mut bytes = [0; PASSWORD_LENGTH];
+pub(super) fn made_up_password() -> Result<Secret, ContractError> {
+    made_up::<PASSWORD_LENGTH>(ALPHABET).map(|letters| Secret::new(format!("K7-{letters}")))
+}
+
+fn made_up<const LENGTH: usize>(alphabet: &[u8; 32]) -> Result<String, ContractError> {
+    let mut bytes = [0; LENGTH];
     getrandom::fill(&mut bytes)?;
-    let letters = bytes.iter().map(|byte| ALPHABET[usize::from(*byte) % ALPHABET.len()] as char);
-    Ok(Secret::new("K7-".chars().chain(letters).collect()))
+    Ok(bytes.iter().map(|byte| alphabet[usize::from(*byte) % alphabet.len()] as char).collect())
 }
