@@ -217,6 +217,33 @@ fn every_replica_that_is_named_gets_the_password_and_is_asked() {
 }
 
 #[test]
+fn sentinels_are_told_the_password_that_they_log_in_with() {
+    let server = Redis::start(Keeps::AclFile);
+    server.root(&["ACL", "SETUSER", "watch", "on", ">marker-1", "allchannels", "+@all"]);
+    let (port, file) = server.start_sentinel("main", "watch", "marker-1");
+    let asked = |words: &[&str]| server.ask_sentinel(port, words);
+    let up = || {
+        let said = asked(&["SENTINEL", "MASTER", "main"]);
+        !said.contains("s_down") && !said.contains("disconnected") && said.contains("runid")
+    };
+    support::until(up);
+    let place = by_tcp(&server, "overlap").credential("account", "watch").credential("sentinels", "127.0.0.1");
+    let place = place.credential("sentinel_port", port).credential("sentinel_master", "main");
+    let rehearsed = place.ask(&place.request(Step::Rehearse, Some(("watch", "marker-2")), Some(admin(&server))));
+    yes(rehearsed);
+    yes(place.apply("watch", "marker-2", admin(&server)));
+    yes(place.retire("watch", "marker-1", admin(&server)));
+    let kept = std::fs::read_to_string(&file).expect("the Sentinel's file");
+    assert!(kept.contains("marker-2") && !kept.contains("marker-1"), "it writes it down by itself: {kept}");
+    // Connections are dropped; it can only come back by the new password.
+    server.root(&["CLIENT", "KILL", "USER", "watch"]);
+    support::until(up);
+    let wrong = place.clone().credential("sentinel_master", "other");
+    let rehearsed = wrong.ask(&wrong.request(Step::Rehearse, Some(("watch", "marker-3")), Some(admin(&server))));
+    assert!(no(rehearsed, Reason::Unsupported).contains("No such master"));
+}
+
+#[test]
 fn i3_silence_is_not_reached_before_the_change() {
     let server = Redis::start(Keeps::AclFile);
     create(&server, "app", "marker-1");

@@ -45,6 +45,7 @@ pub struct Redis {
     keeps: Keeps,
     program: String,
     server: Option<Child>,
+    sentinel: std::sync::Mutex<Option<Child>>,
     // Last, so that the folder goes after the server.
     scratch: tempfile::TempDir,
 }
@@ -87,7 +88,18 @@ impl Redis {
         fs::write(at("redis.conf"), lines).expect("the configuration");
         let (socket, ca_file) = (at("socket"), at("server.pem"));
         let program = program.to_owned();
-        let mut this = Self { port, tls_port, socket, ca_file, admin_password, keeps, program, server: None, scratch };
+        let mut this = Self {
+            port,
+            tls_port,
+            socket,
+            ca_file,
+            admin_password,
+            keeps,
+            program,
+            server: None,
+            sentinel: None.into(),
+            scratch,
+        };
         this.start_again();
         if keeps == Keeps::Nothing {
             let password = this.admin_password.clone();
@@ -139,6 +151,30 @@ impl Redis {
         assert!(Command::new("kill").args([signal, &pid]).status().expect("kill").success());
     }
 
+    /// Starts a Sentinel that watches this server by this login; its port, and the file that it keeps its settings in.
+    pub fn start_sentinel(&self, master: &str, user: &str, password: &str) -> (u16, PathBuf) {
+        let (port, file) = (free_port(), self.scratch.path().join("sentinel.conf"));
+        let text = format!(
+            "bind 127.0.0.1\nport {port}\ndir {}\nsentinel monitor {master} 127.0.0.1 {} 1\n\
+             sentinel auth-user {master} {user}\nsentinel auth-pass {master} {password}\n\
+             sentinel down-after-milliseconds {master} 1000\n",
+            self.scratch.path().display(),
+            self.port
+        );
+        fs::write(&file, text).expect("the configuration");
+        let mut command = Command::new(&self.program);
+        command.arg(&file).arg("--sentinel").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        *self.sentinel.lock().expect("unpoisoned") = Some(command.spawn().expect("a Sentinel starts"));
+        (port, file)
+    }
+
+    /// A question to the Sentinel.
+    pub fn ask_sentinel(&self, port: u16, command: &[&str]) -> String {
+        let mut cli = Command::new("redis-cli");
+        let output = cli.args(["-h", "127.0.0.1", "-p", &port.to_string()]).args(command).output().expect("redis-cli");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     /// A command as `root`; its answer as redis-cli prints it.
     #[track_caller]
     pub fn root(&self, command: &[&str]) -> String {
@@ -182,6 +218,10 @@ impl Redis {
 
 impl Drop for Redis {
     fn drop(&mut self) {
+        if let Some(mut sentinel) = self.sentinel.lock().expect("unpoisoned").take() {
+            let _ = sentinel.kill();
+            let _ = sentinel.wait();
+        }
         self.kill();
     }
 }

@@ -100,6 +100,15 @@ impl Place {
     }
 }
 
+/// Looks again and again until it is so.
+pub fn until(mut so: impl FnMut() -> bool) {
+    let began = std::time::Instant::now();
+    while !so() {
+        assert!(began.elapsed() < std::time::Duration::from_secs(60), "not within a minute");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
 pub fn fields(user: &str, password: &str) -> Fields {
     Fields::login(user, Secret::new(password.to_owned()))
 }
