@@ -60,8 +60,6 @@ pub enum Kind {
     Base64,
     /// An SSH key pair, Ed25519.
     SshEd25519,
-    /// An SSH key pair, ECDSA on P-256.
-    SshEcdsaP256,
 }
 
 /// A generation policy as it is configured.
@@ -135,7 +133,7 @@ enum Shape {
     Passphrase(Passphrase),
     Hex { bytes: usize },
     Base64 { bytes: usize },
-    Ssh(ssh::Algorithm),
+    Ssh,
 }
 
 impl Policy {
@@ -151,8 +149,7 @@ impl Policy {
                 bytes: key_bytes(&spec, "hexadecimal", draw::HEX, spec.length.map(|n| n.saturating_mul(4)))?,
             },
             Kind::Base64 => Shape::Base64 { bytes: base64_bytes(&spec)? },
-            Kind::SshEd25519 => ssh_key(&spec, "ssh-ed25519", ssh::Algorithm::Ed25519)?,
-            Kind::SshEcdsaP256 => ssh_key(&spec, "ssh-ecdsa-p256", ssh::Algorithm::EcdsaP256)?,
+            Kind::SshEd25519 => ssh_key(&spec)?,
         };
         Ok(Self { spec, shape })
     }
@@ -160,7 +157,7 @@ impl Policy {
     /// Makes Ed25519 key pairs.
     pub fn ssh_key() -> Self {
         let spec = Spec { kind: Kind::SshEd25519, ..Spec::default() };
-        Self { spec, shape: Shape::Ssh(ssh::Algorithm::Ed25519) }
+        Self { spec, shape: Shape::Ssh }
     }
 
     /// The bits of entropy of what [`Policy::generate`] draws: the logarithm of how many secrets there are, all of them
@@ -171,7 +168,7 @@ impl Policy {
             Shape::Passphrase(passphrase) => passphrase.entropy_bits(),
             Shape::Hex { bytes } | Shape::Base64 { bytes } => *bytes as f64 * 8.0,
             // What finding the private key of a curve of 256 bits costs.
-            Shape::Ssh(_) => 128.0,
+            Shape::Ssh => 128.0,
         }
     }
 
@@ -179,7 +176,7 @@ impl Policy {
     pub fn makes(&self) -> Makes {
         match self.shape {
             Shape::Password { .. } | Shape::Passphrase(_) | Shape::Hex { .. } | Shape::Base64 { .. } => Makes::Password,
-            Shape::Ssh(_) => Makes::SshKey,
+            Shape::Ssh => Makes::SshKey,
         }
     }
 
@@ -197,7 +194,7 @@ impl Policy {
             Shape::Passphrase(passphrase) => password(draw::passphrase(passphrase, random)),
             Shape::Hex { bytes } => password(draw::hex(*bytes, random)),
             Shape::Base64 { bytes } => password(draw::base64(*bytes, random)),
-            Shape::Ssh(algorithm) => ssh::key_pair(*algorithm, random),
+            Shape::Ssh => ssh::key_pair(random),
         }
     }
 
@@ -209,7 +206,7 @@ impl Policy {
         match &self.shape {
             Shape::Password { alphabet, length } => self.stricter_password(alphabet, *length, steps),
             Shape::Passphrase(now) => self.stricter_passphrase(now, steps),
-            Shape::Hex { .. } | Shape::Base64 { .. } | Shape::Ssh(_) => self.clone(),
+            Shape::Hex { .. } | Shape::Base64 { .. } | Shape::Ssh => self.clone(),
         }
     }
 
@@ -220,7 +217,7 @@ impl Policy {
             Shape::Passphrase(passphrase) => passphrase.describe(),
             Shape::Hex { bytes } => format!("a key of {} bits in hexadecimal", bytes * 8),
             Shape::Base64 { bytes } => format!("a key of {} bits in base64", bytes * 8),
-            Shape::Ssh(algorithm) => algorithm.describe().to_owned(),
+            Shape::Ssh => "an Ed25519 key pair".to_owned(),
         }
     }
 
@@ -352,12 +349,13 @@ fn base64_bytes(spec: &Spec) -> Result<usize, PolicyError> {
 }
 
 /// Key pairs have no shape to choose.
-fn ssh_key(spec: &Spec, kind: &'static str, algorithm: ssh::Algorithm) -> Result<Shape, PolicyError> {
+fn ssh_key(spec: &Spec) -> Result<Shape, PolicyError> {
+    let kind = "ssh-ed25519";
     let chosen = [("length", spec.length), ("bits", spec.bits)].into_iter().find(|(_, value)| value.is_some());
     if let Some((key, _)) = chosen {
         return Err(PolicyError::Unused { key, kind });
     }
-    key_bytes(spec, kind, b"", None).map(|_| Shape::Ssh(algorithm))
+    key_bytes(spec, kind, b"", None).map(|_| Shape::Ssh)
 }
 
 fn in_range(key: &'static str, value: u32, min: u32, max: u32) -> Result<u32, PolicyError> {

@@ -1,7 +1,6 @@
 //! SSH key pairs in OpenSSH's own format (PROTOCOL.key of its sources), which every client of the last ten years reads.
 
-use aws_lc_rs::agreement::{self, ECDH_P256};
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use ed25519_compact::{KeyPair, Seed};
 use keywheel_protocol::{Fields, Secret};
 use zeroize::Zeroizing;
 
@@ -17,66 +16,21 @@ const BLOCK: usize = 8;
 /// The longest private key that is read, in bytes: RSA of 16,384 bits has less.
 const KEY_BYTES_MAX: usize = 16 << 10;
 
-/// What kind of key pair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Algorithm {
-    /// Ed25519 (RFC 8709): OpenSSH 6.5 (2014) and later.
-    Ed25519,
-    /// ECDSA on NIST P-256 (RFC 5656): for servers and devices that know no Ed25519.
-    EcdsaP256,
-}
-
-impl Algorithm {
-    pub(super) fn describe(self) -> &'static str {
-        match self {
-            Self::Ed25519 => "an Ed25519 key pair",
-            Self::EcdsaP256 => "an ECDSA key pair on P-256",
-        }
-    }
-}
-
-/// Draws a pair: `private_key` and `public_key`.
-pub(super) fn key_pair(algorithm: Algorithm, random: Random<'_>) -> Fields {
+/// Draws an Ed25519 pair (RFC 8709; OpenSSH 6.5 of 2014 and later): `private_key` and `public_key`.
+pub(super) fn key_pair(random: Random<'_>) -> Fields {
     let mut secret = Zeroizing::new([0; 32]);
-    let (public, private) = loop {
-        random(&mut *secret);
-        // A scalar of P-256 must be below the order of the curve: one in 2^32 is not.
-        if let Some(parts) = parts(algorithm, &secret) {
-            break parts;
-        }
-    };
+    random(&mut *secret);
+    // aws-lc-rs could do it, and would make the daemon larger by a sixth.
+    let key = *KeyPair::from_seed(Seed::new(*secret)).pk;
+    let (mut public, mut private) = (Vec::new(), Zeroizing::new(Vec::with_capacity(256)));
+    put(&mut public, b"ssh-ed25519");
+    put(&mut public, &key);
+    private.extend_from_slice(&public);
+    put(&mut private, &Zeroizing::new([*secret, key].concat()));
     let mut fields = Fields::new();
     fields.insert("private_key", armour(&public, &private, random));
     fields.insert("public_key", Secret::new(line(&public)));
     fields
-}
-
-/// The public blob and the private part of a key.
-fn parts(algorithm: Algorithm, secret: &[u8; 32]) -> Option<(Vec<u8>, Zeroizing<Vec<u8>>)> {
-    let (mut public, mut private) = (Vec::new(), Zeroizing::new(Vec::with_capacity(256)));
-    match algorithm {
-        Algorithm::Ed25519 => {
-            let pair = Ed25519KeyPair::from_seed_unchecked(secret).ok()?;
-            let key = pair.public_key().as_ref();
-            put(&mut public, b"ssh-ed25519");
-            put(&mut public, key);
-            private.extend_from_slice(&public);
-            put(&mut private, &Zeroizing::new([secret, key].concat()));
-        }
-        Algorithm::EcdsaP256 => {
-            let key = agreement::PrivateKey::from_private_key(&ECDH_P256, secret).ok()?;
-            let point = key.compute_public_key().ok()?;
-            put(&mut public, b"ecdsa-sha2-nistp256");
-            put(&mut public, b"nistp256");
-            put(&mut public, point.as_ref());
-            private.extend_from_slice(&public);
-            // A number that is not negative: no zeros in front, but one before a set high bit (RFC 4251, mpint).
-            let digits = &secret[secret.iter().position(|byte| *byte != 0)?..];
-            let sign: &[u8] = if digits[0] >= 0x80 { &[0] } else { &[] };
-            put(&mut private, &Zeroizing::new([sign, digits].concat()));
-        }
-    }
-    Some((public, private))
 }
 
 /// The key file without a passphrase.
@@ -189,25 +143,22 @@ mod tests {
 
     #[test]
     fn ssh_keygen_reads_the_pairs_and_gives_the_same_public_key() {
-        for algorithm in [Algorithm::Ed25519, Algorithm::EcdsaP256] {
-            let mut random = counting();
-            let mut before = String::new();
-            // Scalars with and without a set high bit.
-            for _ in 0..6 {
-                let pair = key_pair(algorithm, &mut random);
-                let [private, public] = ["private_key", "public_key"].map(|name| pair.get(name).expect(name));
-                assert_eq!(keygen(private.expose()), public.expose());
-                assert_eq!(public_key(private).expect("its public key").expose(), public.expose());
-                assert_ne!(before, public.expose());
-                public.expose().clone_into(&mut before);
-            }
+        let mut random = counting();
+        let mut before = String::new();
+        for _ in 0..6 {
+            let pair = key_pair(&mut random);
+            let [private, public] = ["private_key", "public_key"].map(|name| pair.get(name).expect(name));
+            assert_eq!(keygen(private.expose()), public.expose());
+            assert_eq!(public_key(private).expect("its public key").expose(), public.expose());
+            assert_ne!(before, public.expose());
+            public.expose().clone_into(&mut before);
         }
     }
 
     #[test]
     fn what_is_no_usable_key_is_told_with_the_remedy() {
         let mut random = counting();
-        let pair = key_pair(Algorithm::Ed25519, &mut random);
+        let pair = key_pair(&mut random);
         let good = pair.get("private_key").expect("a key").expose().to_owned();
         let said = |text: String| public_key(&Secret::new(text)).expect_err("refused");
         assert!(said("hunter2".to_owned()).contains("ssh-keygen -p"));
