@@ -7,7 +7,7 @@ use crate::kit::{
     Logins, QUICK, begin, by_admin_config, credential, own_role, pause, pg_target, role_by_admin, rotate,
     serves_or_ends, settles_and_logs_in,
 };
-use crate::support::{Daemon, MariaDb, PATIENCE, PgOptions, Postgres, Setup, within};
+use crate::support::{Daemon, MariaDb, PATIENCE, PgOptions, Postgres, Setup, services, within};
 
 /// The worker's fail points (`FAIL_POINTS` of the rotators, which this package must not link).
 const WORKER_POINTS: &[&str] = &[
@@ -90,6 +90,31 @@ fn i1_no_kill_of_the_worker_loses_an_account_of_mariadb_that_changes_its_own_pas
     let daemon = Setup::new().config(format!("{QUICK}{}{own}", mariadb_target(&server, ""))).start();
     daemon.keywheel_ok(&["import", "app/db"], "first-of-app");
     kill_workers(daemon, &server, "own account of MariaDB");
+}
+
+#[test]
+fn i1_no_kill_of_daemon_or_worker_loses_an_api_key_or_leaves_a_second_one() {
+    let hub = services::jupyterhub();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/rotators/services/jupyterhub.toml");
+    let target = format!(
+        "[target.hub]\nkind = \"http-api-key\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"disabled\"\nservice = {file:?}\n\
+         admin = \"hub/admin\"\nlockout = {{ failures = 1000, window = \"1m\" }}\n",
+        hub.port
+    );
+    let admin = credential("hub/admin", "hub", "");
+    let app = credential("app/db", "hub", "account = \"app\"\ngrace = \"0s\"");
+    let daemon = Setup::new().config(format!("{QUICK}{target}{admin}{app}")).start();
+    daemon.keywheel_ok(&["import", "hub/admin", "--field", "key"], services::HUB_TOKEN);
+    rotate(&daemon, "app/db");
+    let mut daemon = kill_everywhere(daemon, &hub, &["app/db"]);
+    daemon.start();
+    kill_workers(daemon, &hub, "by JupyterHub's admin");
+    let header = format!("Authorization: token {}", services::HUB_TOKEN);
+    let (_, keys) = hub.curl(&["--header", &header, "/hub/api/users/app/tokens"]);
+    let keys: serde_json::Value = serde_json::from_str(&keys).expect("JSON");
+    let count = keys["api_tokens"].as_array().expect("a list").len();
+    // The worker that died last had revoked the old key already.
+    assert_eq!(count, 1, "{keys}");
 }
 
 fn mariadb_target(server: &MariaDb, more: &str) -> String {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::support::services::Service;
 use crate::support::{Daemon, MariaDb, PATIENCE, Postgres, Scratch, Setup, eventually, within};
 
 /// Back-off and lock-out budget that let a test see several tries in little time; root may fetch everything.
@@ -82,11 +83,13 @@ pub(crate) fn try_fetch(daemon: &Daemon, name: &str) -> Result<Fetched, String> 
         return Err(format!("{}: {}", answer.status, answer.text()));
     }
     let json = answer.json();
-    let field = |name: &str| json["fields"][name].as_str().unwrap_or_default().to_owned();
+    // A key has an id and itself instead.
+    let field =
+        |names: [&str; 2]| names.iter().find_map(|name| json["fields"][name].as_str()).unwrap_or_default().to_owned();
     Ok(Fetched {
         version: json["version"].as_u64().expect("a version"),
-        username: field("username"),
-        password: field("password"),
+        username: field(["username", "key_id"]),
+        password: field(["password", "key"]),
     })
 }
 
@@ -115,6 +118,13 @@ impl Logins for Postgres {
 impl Logins for MariaDb {
     fn login_works(&self, user: &str, password: &str) -> bool {
         Self::login_works(self, user, password)
+    }
+}
+
+/// A service that makes keys: whether its hub knows this one.
+impl Logins for Service {
+    fn login_works(&self, _: &str, key: &str) -> bool {
+        self.curl(&["--header", &format!("Authorization: token {key}"), "/hub/api/user"]).0 == 200
     }
 }
 

@@ -12,6 +12,7 @@ pub mod nspawn;
 mod package;
 pub mod postgres;
 mod scratch;
+pub mod services;
 
 pub use daemon::{Daemon, Ended, Setup, rotator_binary};
 pub use http::{Answer, get, post, request};

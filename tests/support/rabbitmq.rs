@@ -1,7 +1,6 @@
 //! A real RabbitMQ broker: on free ports of the loopback, in a scratch folder, gone when it is dropped.
 //!
-//! It takes a quarter of a minute to start, so tests of one binary share it ([`RabbitMq::shared`]), each with users of its
-//! own. Its port mapper (`epmd`) is started first and kept as a child, since the broker would leave one behind.
+//! It takes a quarter of a minute to start, so one should serve for much. Its port mapper (`epmd`) is started first and kept as a child, since the broker would leave one behind.
 #![allow(dead_code, unreachable_pub, reason = "each test that includes this file uses its own part of it")]
 
 use std::fs;
@@ -9,14 +8,11 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// The longest that a start may take. Generous: the machine may be busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(120);
-
-static SHARED: Mutex<Weak<RabbitMq>> = Mutex::new(Weak::new());
 
 /// The running broker, with the management API. Its administrator is `admin`.
 pub struct RabbitMq {
@@ -37,16 +33,6 @@ pub struct RabbitMq {
 }
 
 impl RabbitMq {
-    /// The broker that runs already for another test of this binary, or a new one.
-    pub fn shared() -> Arc<Self> {
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.upgrade().unwrap_or_else(|| {
-            let broker = Arc::new(Self::start());
-            *shared = Arc::downgrade(&broker);
-            broker
-        })
-    }
-
     /// Sets up and starts a broker. Panics with its own words when it can't be done.
     pub fn start() -> Self {
         let scratch = tempfile::Builder::new().prefix("keywheel-rmq-").tempdir().expect("a scratch folder");
