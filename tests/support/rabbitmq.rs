@@ -143,6 +143,32 @@ impl RabbitMq {
         self.admin("PUT", &format!("/api/permissions/%2F/{user}"), r#"{"configure":"","write":".*","read":".*"}"#);
     }
 
+    /// The hash of the key behind the ports with TLS, as curl's `--pinnedpubkey` has it.
+    pub fn pin(&self) -> String {
+        let mut shell = Command::new("sh");
+        shell.current_dir(self.scratch.path()).arg("-c").arg(
+            "openssl x509 -in server.pem -pubkey -noout | openssl pkey -pubin -outform der | openssl dgst -sha256 -binary | \
+             base64",
+        );
+        let output = shell.output().expect("openssl runs");
+        format!("sha256//{}", String::from_utf8_lossy(&output.stdout).trim())
+    }
+
+    /// The same when all that has happened so far is in it: the broker writes its log late.
+    pub fn whole_log(&self) -> String {
+        let last = format!("nobody-{}", random_hex());
+        assert_eq!(self.api(&last, "wrong", "GET", "/api/whoami", "").0, 401);
+        let began = Instant::now();
+        loop {
+            let log = self.log();
+            if log.contains(&last) {
+                return log;
+            }
+            assert!(began.elapsed() < PATIENCE, "the broker writes no log");
+            sleep(Duration::from_millis(250));
+        }
+    }
+
     /// What the broker has written: its log, and its files.
     pub fn log(&self) -> String {
         let mut written = String::new();
