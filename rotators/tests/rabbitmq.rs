@@ -153,11 +153,13 @@ fn tls_is_verified_on_both_ports(broker: &RabbitMq) {
 }
 
 fn two_users_in_turn_are_kept_alike(broker: &RabbitMq) {
-    broker.create("turn_a", "old-a", "monitoring");
+    broker.create("turn_a", "older-a", "monitoring");
     let topic = r#"{"exchange":"amq.topic","write":"^a","read":"^b"}"#;
     broker.admin("PUT", "/api/topic-permissions/%2F/turn_a", topic);
     broker.admin("PUT", "/api/user-limits/turn_a/max-connections", r#"{"value":5}"#);
     let place = plain(broker).credential("accounts", json!(["turn_a", "turn_b"]));
+    // The first turn of all, before there is a second user.
+    assert_eq!(yes(place.apply("turn_a", "old-a", admin(broker))), "");
     let request = place.request(Step::Rehearse, Some(("turn_b", "sample")), Some(admin(broker)));
     assert!(yes(place.ask(&request)).contains("would be made"));
     assert_eq!(broker.api("admin", &broker.admin_password, "GET", "/api/users/turn_b", "").0, 404);
@@ -190,6 +192,8 @@ fn two_users_in_turn_are_kept_alike(broker: &RabbitMq) {
     assert!(note.contains("1 rights of turn_b were copied") && note.contains("2 rights that turn_b has not"), "{note}");
     yes(place.verify("turn_a", "new-a"));
     no(place.apply("other", "new", admin(broker)), Reason::Unsupported);
+    let nobody = plain(broker).credential("accounts", json!(["nobody_a", "nobody_b"]));
+    assert!(no(nobody.apply("nobody_b", "new", admin(broker)), Reason::Missing).contains("neither"));
 }
 
 fn rehearse_and_discover_change_nothing(broker: &RabbitMq) {

@@ -7,7 +7,7 @@ use crate::kit::{
     Logins, QUICK, begin, by_admin_config, credential, own_role, pause, pg_target, role_by_admin, rotate,
     serves_or_ends, settles_and_logs_in,
 };
-use crate::support::{Daemon, MariaDb, PATIENCE, PgOptions, Postgres, Setup, services, within};
+use crate::support::{Daemon, MariaDb, PATIENCE, PgOptions, Postgres, RabbitMq, Setup, services, within};
 
 /// The worker's fail points (`FAIL_POINTS` of the rotators, which this package must not link).
 const WORKER_POINTS: &[&str] = &[
@@ -115,6 +115,28 @@ fn i1_no_kill_of_daemon_or_worker_loses_an_api_key_or_leaves_a_second_one() {
     let count = keys["api_tokens"].as_array().expect("a list").len();
     // The worker that died last had revoked the old key already.
     assert_eq!(count, 1, "{keys}");
+}
+
+#[test]
+fn i1_no_kill_of_the_worker_loses_one_of_two_users_of_rabbitmq_in_turn() {
+    let broker = RabbitMq::start();
+    broker.create("app_a", "unknown", "");
+    let target = format!(
+        "[target.mq]\nkind = \"rabbitmq\"\nhost = \"127.0.0.1\"\nport = {}\namqp_port = {}\ntls = \"disabled\"\n\
+         amqp_tls = \"disabled\"\nadmin = \"mq/admin\"\nlockout = {{ failures = 1000, window = \"1m\" }}\n",
+        broker.management, broker.amqp
+    );
+    let admin = credential("mq/admin", "mq", "account = \"admin\"\nchange_by = \"account\"");
+    let turn = credential("app/db", "mq", "accounts = [\"app_a\", \"app_b\"]\ngrace = \"0s\"");
+    let daemon = Setup::new().config(format!("{QUICK}{target}{admin}{turn}")).start();
+    daemon.keywheel_ok(&["import", "mq/admin"], &broker.admin_password);
+    // The second turn makes the user that is not there yet. The admin turns itself over.
+    let [first, second] = [0, 1].map(|_| rotate(&daemon, "app/db"));
+    assert_eq!([first.username, second.username], ["app_a", "app_b"]);
+    daemon.wait_for_phase("app/db", "resting");
+    assert!(!broker.login_works("app_a", &first.password) && broker.login_works("app_b", &second.password));
+    rotate(&daemon, "mq/admin");
+    kill_workers(daemon, &broker, "two users of RabbitMQ");
 }
 
 fn mariadb_target(server: &MariaDb, more: &str) -> String {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::services::Service;
-use crate::support::{Daemon, MariaDb, PATIENCE, Postgres, Scratch, Setup, eventually, within};
+use crate::support::{Daemon, MariaDb, PATIENCE, Postgres, RabbitMq, Scratch, Setup, eventually, within};
 
 /// Back-off and lock-out budget that let a test see several tries in little time; root may fetch everything.
 pub(crate) const QUICK: &str = r#"
@@ -116,6 +116,12 @@ impl Logins for Postgres {
 }
 
 impl Logins for MariaDb {
+    fn login_works(&self, user: &str, password: &str) -> bool {
+        Self::login_works(self, user, password)
+    }
+}
+
+impl Logins for RabbitMq {
     fn login_works(&self, user: &str, password: &str) -> bool {
         Self::login_works(self, user, password)
     }

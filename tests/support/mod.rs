@@ -11,6 +11,7 @@ pub mod mariadb;
 pub mod nspawn;
 mod package;
 pub mod postgres;
+pub mod rabbitmq;
 mod scratch;
 pub mod services;
 
@@ -19,6 +20,7 @@ pub use http::{Answer, get, post, request};
 pub use mariadb::MariaDb;
 pub use package::package;
 pub use postgres::{PgOptions, Postgres, free_port};
+pub use rabbitmq::RabbitMq;
 pub use scratch::Scratch;
 
 use std::time::{Duration, Instant};

@@ -137,6 +137,12 @@ impl RabbitMq {
         answer
     }
 
+    /// Whether the management API takes the password, of a user with a tag or without.
+    pub fn login_works(&self, user: &str, password: &str) -> bool {
+        let (status, body) = self.api(user, password, "GET", "/api/whoami", "");
+        status == 200 || body.contains("Not management user")
+    }
+
     /// Makes a user who may do everything in the virtual host `/`.
     pub fn create(&self, user: &str, password: &str, tags: &str) {
         self.admin("PUT", &format!("/api/users/{user}"), &format!(r#"{{"password":"{password}","tags":"{tags}"}}"#));
