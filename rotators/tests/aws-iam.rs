@@ -7,7 +7,7 @@ mod support;
 use keywheel_protocol::{By, Fields, Login, Reason, Reply, Request, Secret, Step};
 use serde_json::json;
 use services::Service;
-use support::{Place, in_doubt, no, not_reached, yes};
+use support::{Place, cutting_off, in_doubt, no, not_reached, yes};
 
 const TOKEN: &str = "kw-abcdefghijklmnopqrstuvwxy";
 const NEXT: &str = "kw-zyxwvutsrqponmlkjihgfedcb";
@@ -171,38 +171,6 @@ fn i3_a_made_key_whose_answer_is_lost_is_in_doubt_and_cleared_up() {
     assert!(note.contains("was deleted"), "{note}");
     yes(verify(&place, &new));
     yes(verify(&place, &aws.app));
-}
-
-/// A port that passes connections on to another, and cuts them off before the answer to a request with these words.
-fn cutting_off(words: &'static str, to: u16) -> u16 {
-    use std::io::{Read, Write};
-    use std::net::{Shutdown, TcpListener, TcpStream};
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("its address").port();
-    std::thread::spawn(move || {
-        for client in listener.incoming() {
-            let Ok(mut client) = client else { return };
-            let Ok(mut server) = TcpStream::connect(("127.0.0.1", to)) else { return };
-            // The whole request: head, then as much as it says.
-            let (mut request, mut byte) = (Vec::new(), [0]);
-            while !request.ends_with(b"\r\n\r\n") && client.read(&mut byte).is_ok_and(|read| read == 1) {
-                request.push(byte[0]);
-            }
-            let head = String::from_utf8_lossy(&request).to_lowercase();
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok());
-            let mut body = vec![0; length.unwrap_or(0)];
-            let _ = client.read_exact(&mut body);
-
-            let _ = server.write_all(&request).and_then(|()| server.write_all(&body));
-            let mut answer = Vec::new();
-            let _ = server.shutdown(Shutdown::Write);
-            let _ = server.read_to_end(&mut answer);
-            if !String::from_utf8_lossy(&body).contains(words) {
-                let _ = client.write_all(&answer);
-            }
-        }
-    });
-    port
 }
 
 #[test]

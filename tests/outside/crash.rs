@@ -8,7 +8,7 @@ use crate::kit::{
     serves_or_ends, settles_and_logs_in,
 };
 use crate::support::redis::Keeps;
-use crate::support::{Daemon, MariaDb, PATIENCE, PgOptions, Postgres, Redis, Setup, Sshd, within};
+use crate::support::{Daemon, MariaDb, PATIENCE, PgOptions, Postgres, RabbitMq, Redis, Setup, Sshd, services, within};
 
 /// The worker's fail points (`FAIL_POINTS` of the rotators, which this package must not link).
 const WORKER_POINTS: &[&str] = &[
@@ -124,6 +124,53 @@ fn i1_no_kill_of_daemon_or_worker_loses_a_key_pair() {
     let lines = std::fs::read_to_string(Sshd::home(&account).join(".ssh/authorized_keys")).expect("the file");
     assert_eq!(lines.lines().count(), 1, "the keys before are gone: {lines}");
     assert!(lines.starts_with("no-port-forwarding ssh-ed25519 ") && lines.ends_with(" a comment\n"), "{lines}");
+}
+
+#[test]
+fn i1_no_kill_of_daemon_or_worker_loses_an_api_key_or_leaves_a_second_one() {
+    let hub = services::jupyterhub();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/rotators/services/jupyterhub.toml");
+    let target = format!(
+        "[target.hub]\nkind = \"http-api-key\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"disabled\"\nservice = {file:?}\n\
+         admin = \"hub/admin\"\nlockout = {{ failures = 1000, window = \"1m\" }}\n",
+        hub.port
+    );
+    let admin = credential("hub/admin", "hub", "");
+    let app = credential("app/db", "hub", "account = \"app\"\ngrace = \"0s\"");
+    let daemon = Setup::new().config(format!("{QUICK}{target}{admin}{app}")).start();
+    daemon.keywheel_ok(&["import", "hub/admin", "--field", "key"], services::HUB_TOKEN);
+    rotate(&daemon, "app/db");
+    let mut daemon = kill_everywhere(daemon, &hub, &["app/db"]);
+    daemon.start();
+    kill_workers(daemon, &hub, "app/db", "by JupyterHub's admin");
+    let header = format!("Authorization: token {}", services::HUB_TOKEN);
+    let (_, keys) = hub.curl(&["--header", &header, "/hub/api/users/app/tokens"]);
+    let keys: serde_json::Value = serde_json::from_str(&keys).expect("JSON");
+    let count = keys["api_tokens"].as_array().expect("a list").len();
+    // The worker that died last had revoked the old key already.
+    assert_eq!(count, 1, "{keys}");
+}
+
+#[test]
+fn i1_no_kill_of_the_worker_loses_one_of_two_users_of_rabbitmq_in_turn() {
+    let broker = RabbitMq::start();
+    broker.create("app_a", "unknown", "");
+    let target = format!(
+        "[target.mq]\nkind = \"rabbitmq\"\nhost = \"127.0.0.1\"\nport = {}\namqp_port = {}\ntls = \"disabled\"\n\
+         amqp_tls = \"disabled\"\nadmin = \"mq/admin\"\nlockout = {{ failures = 1000, window = \"1m\" }}\n",
+        broker.management, broker.amqp
+    );
+    let admin = credential("mq/admin", "mq", "account = \"admin\"\nchange_by = \"account\"");
+    let turn = credential("app/db", "mq", "accounts = [\"app_a\", \"app_b\"]\ngrace = \"0s\"");
+    let daemon = Setup::new().config(format!("{QUICK}{target}{admin}{turn}")).start();
+    daemon.keywheel_ok(&["import", "mq/admin"], &broker.admin_password);
+    // The second turn makes the user that is not there yet. The admin turns itself over.
+    let [first, second] = [0, 1].map(|_| rotate(&daemon, "app/db"));
+    assert_eq!([first.username, second.username], ["app_a", "app_b"]);
+    daemon.wait_for_phase("app/db", "resting");
+    assert!(!broker.login_works("app_a", &first.password) && broker.login_works("app_b", &second.password));
+    rotate(&daemon, "mq/admin");
+    kill_workers(daemon, &broker, "app/db", "two users of RabbitMQ");
 }
 
 fn mariadb_target(server: &MariaDb, more: &str) -> String {

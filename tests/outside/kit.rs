@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Daemon, MariaDb, PATIENCE, Postgres, Redis, Scratch, Setup, Sshd, eventually, within};
+use crate::support::services::Service;
+use crate::support::{Daemon, MariaDb, PATIENCE, Postgres, RabbitMq, Redis, Scratch, Setup, Sshd, eventually, within};
 
 /// Back-off and lock-out budget that let a test see several tries in little time; root may fetch everything.
 pub(crate) const QUICK: &str = r#"
@@ -109,11 +110,13 @@ pub(crate) fn try_fetch(daemon: &Daemon, name: &str) -> Result<Fetched, String> 
         return Err(format!("{}: {}", answer.status, answer.text()));
     }
     let json = answer.json();
-    let field = |name: &str| json["fields"][name].as_str().unwrap_or_default().to_owned();
+    // A key has an id and itself instead.
+    let field =
+        |names: &[&str]| names.iter().find_map(|name| json["fields"][name].as_str()).unwrap_or_default().to_owned();
     Ok(Fetched {
         version: json["version"].as_u64().expect("a version"),
-        username: field("username"),
-        password: Some(field("password")).filter(|text| !text.is_empty()).unwrap_or_else(|| field("private_key")),
+        username: field(&["username", "key_id"]),
+        password: field(&["password", "key", "private_key"]),
     })
 }
 
@@ -154,6 +157,19 @@ impl Logins for Redis {
 impl Logins for Sshd {
     fn login_works(&self, user: &str, private_key: &str) -> bool {
         self.key_logs_in(user, private_key)
+    }
+}
+
+impl Logins for RabbitMq {
+    fn login_works(&self, user: &str, password: &str) -> bool {
+        Self::login_works(self, user, password)
+    }
+}
+
+/// A service that makes keys: whether its hub knows this one.
+impl Logins for Service {
+    fn login_works(&self, _: &str, key: &str) -> bool {
+        self.curl(&["--header", &format!("Authorization: token {key}"), "/hub/api/user"]).0 == 200
     }
 }
 

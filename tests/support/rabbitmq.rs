@@ -1,7 +1,6 @@
 //! A real RabbitMQ broker: on free ports of the loopback, in a scratch folder, gone when it is dropped.
 //!
-//! It takes a quarter of a minute to start, so tests of one binary share it ([`RabbitMq::shared`]), each with users of its
-//! own. Its port mapper (`epmd`) is started first and kept as a child, since the broker would leave one behind.
+//! It takes a quarter of a minute to start, so one should serve for much. Its port mapper (`epmd`) is started first and kept as a child, since the broker would leave one behind.
 #![allow(dead_code, unreachable_pub, reason = "each test that includes this file uses its own part of it")]
 
 use std::fs;
@@ -9,14 +8,11 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// The longest that a start may take. Generous: the machine may be busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(120);
-
-static SHARED: Mutex<Weak<RabbitMq>> = Mutex::new(Weak::new());
 
 /// The running broker, with the management API. Its administrator is `admin`.
 pub struct RabbitMq {
@@ -37,16 +33,6 @@ pub struct RabbitMq {
 }
 
 impl RabbitMq {
-    /// The broker that runs already for another test of this binary, or a new one.
-    pub fn shared() -> Arc<Self> {
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.upgrade().unwrap_or_else(|| {
-            let broker = Arc::new(Self::start());
-            *shared = Arc::downgrade(&broker);
-            broker
-        })
-    }
-
     /// Sets up and starts a broker. Panics with its own words when it can't be done.
     pub fn start() -> Self {
         let scratch = tempfile::Builder::new().prefix("keywheel-rmq-").tempdir().expect("a scratch folder");
@@ -151,10 +137,42 @@ impl RabbitMq {
         answer
     }
 
+    /// Whether the management API takes the password, of a user with a tag or without.
+    pub fn login_works(&self, user: &str, password: &str) -> bool {
+        let (status, body) = self.api(user, password, "GET", "/api/whoami", "");
+        status == 200 || body.contains("Not management user")
+    }
+
     /// Makes a user who may do everything in the virtual host `/`.
     pub fn create(&self, user: &str, password: &str, tags: &str) {
         self.admin("PUT", &format!("/api/users/{user}"), &format!(r#"{{"password":"{password}","tags":"{tags}"}}"#));
         self.admin("PUT", &format!("/api/permissions/%2F/{user}"), r#"{"configure":"","write":".*","read":".*"}"#);
+    }
+
+    /// The hash of the key behind the ports with TLS, as curl's `--pinnedpubkey` has it.
+    pub fn pin(&self) -> String {
+        let mut shell = Command::new("sh");
+        shell.current_dir(self.scratch.path()).arg("-c").arg(
+            "openssl x509 -in server.pem -pubkey -noout | openssl pkey -pubin -outform der | openssl dgst -sha256 -binary | \
+             base64",
+        );
+        let output = shell.output().expect("openssl runs");
+        format!("sha256//{}", String::from_utf8_lossy(&output.stdout).trim())
+    }
+
+    /// The same when all that has happened so far is in it: the broker writes its log late.
+    pub fn whole_log(&self) -> String {
+        let last = format!("nobody-{}", random_hex());
+        assert_eq!(self.api(&last, "wrong", "GET", "/api/whoami", "").0, 401);
+        let began = Instant::now();
+        loop {
+            let log = self.log();
+            if log.contains(&last) {
+                return log;
+            }
+            assert!(began.elapsed() < PATIENCE, "the broker writes no log");
+            sleep(Duration::from_millis(250));
+        }
     }
 
     /// What the broker has written: its log, and its files.

@@ -86,18 +86,22 @@ async fn rehearse(request: &Request, aws: &Aws) -> Result<Reply, Reply> {
 async fn verify(request: &Request, aws: &Aws) -> Result<Reply, Reply> {
     let subject = AccessKey::of(request.subject.as_ref(), "secret")?;
     let account = Settings(&request.credential).required("account")?;
-    for look in 1.. {
+    let mut look = 1;
+    let arn = loop {
         match user::caller(aws, subject).await {
             // A new key is not known everywhere at once.
             Err(refused) if is_unknown(&refused) && look < LOOKS && aws.deadline().left() > PAUSE * 2 => {
                 tokio::time::sleep(PAUSE).await;
+                look += 1;
             }
-            Err(reply) => return Err(reply),
-            Ok(arn) if arn.rsplit('/').next() == Some(account) => return Ok(Reply::yes()),
-            Ok(arn) => return Err(wrong(&format!("the key belongs to {arn}, not to the user {account}"))),
+            arn => break arn?,
         }
+    };
+    if arn.rsplit('/').next() == Some(account) {
+        Ok(Reply::yes())
+    } else {
+        Err(wrong(&format!("the key belongs to {arn}, not to the user {account}")))
     }
-    Ok(Reply::yes())
 }
 
 /// Deletes the old key by its id, which no other key ever has: it needs no look whether it opens anything. An inactive one

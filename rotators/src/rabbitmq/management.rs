@@ -26,6 +26,7 @@ pub(super) struct Management<'a> {
 }
 
 /// A user, as the broker shows it.
+#[derive(Clone)]
 pub(super) struct User {
     /// Tags with commas between them, which every version takes.
     pub(super) tags: String,

@@ -74,13 +74,13 @@ async fn rehearse(request: &Request, deadline: Deadline) -> Result<Reply, Reply>
     management.log_in(true).await?;
     let note = match other {
         None => existing(&management, subject.username).await.map(|_| UNSEEN.to_owned())?,
-        Some(other) => {
-            existing(&management, other).await?;
-            match management.user(subject.username).await? {
-                Some(_) => UNSEEN.to_owned(),
-                None => format!("{} would be made after {other}; {UNSEEN}", subject.username),
+        Some(other) => match management.user(subject.username).await? {
+            Some(_) => UNSEEN.to_owned(),
+            None => {
+                existing(&management, other).await?;
+                format!("{} would be made after {other}; {UNSEEN}", subject.username)
             }
-        }
+        },
     };
     Ok(noted(Some(note)))
 }

@@ -16,13 +16,16 @@ pub(super) async fn level(
     first: &str,
     second: &str,
 ) -> Result<(User, Option<String>), Reply> {
-    let Some(model) = management.user(first).await? else {
-        let there = management.user(second).await?.map_or("neither", |_| "only the second");
-        let message = format!("{first} and {second} must be alike, and {there} of them exists at the broker");
-        return Err(Reply::no(Reason::Missing, message));
-    };
-    let user = User { tags: model.tags, hashing: model.hashing };
     let present = management.user(second).await?;
+    let user = match (management.user(first).await?, present.as_ref()) {
+        (Some(model), _) => model,
+        // The first turn of all: the other one is made at the next.
+        (None, Some(now)) => return Ok((now.clone(), None)),
+        (None, None) => {
+            let message = format!("the broker has neither a user {first} nor a user {second} of its own");
+            return Err(Reply::no(Reason::Missing, message));
+        }
+    };
     let mut notes = Vec::new();
     match &present {
         None => {

@@ -3,12 +3,17 @@
 
 use std::ffi::OsString;
 use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use keywheel_protocol::{By, Fields, Login, Reason, Reply, Request, Secret, Step, decode_reply, encode_request};
 use keywheel_rotators::Kind;
 use serde_json::{Map, Value};
+
+/// After how much silence of a server its answer is taken for whole.
+const ANSWER_ENDS: Duration = Duration::from_millis(500);
 
 /// The program under test.
 pub const ROTATOR: &str = env!("CARGO_BIN_EXE_keywheel-rotator");
@@ -152,4 +157,35 @@ pub fn not_reached(reply: Reply) -> String {
 pub fn in_doubt(reply: Reply) -> String {
     let Reply::InDoubt { message } = reply else { panic!("{reply:?}") };
     message
+}
+
+/// A port that passes requests of HTTP on to another, and cuts them off before the answer to a request with these words.
+pub fn cutting_off(words: &'static str, to: u16) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("its address").port();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let Ok(mut client) = client else { return };
+            let Ok(mut server) = TcpStream::connect(("127.0.0.1", to)) else { return };
+            // The whole request: head, then as much as it says.
+            let (mut request, mut byte) = (Vec::new(), [0]);
+            while !request.ends_with(b"\r\n\r\n") && client.read(&mut byte).is_ok_and(|read| read == 1) {
+                request.push(byte[0]);
+            }
+            let head = String::from_utf8_lossy(&request).to_lowercase();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok());
+            let mut body = vec![0; length.unwrap_or(0)];
+            let _ = client.read_exact(&mut body);
+
+            let _ = server.write_all(&request).and_then(|()| server.write_all(&body));
+            // The server may keep the connection: its answer ends when no more comes.
+            let mut answer = Vec::new();
+            let _ = server.set_read_timeout(Some(ANSWER_ENDS));
+            let _ = server.read_to_end(&mut answer);
+            if !String::from_utf8_lossy(&body).contains(words) {
+                let _ = client.write_all(&answer);
+            }
+        }
+    });
+    port
 }
