@@ -176,8 +176,16 @@ fn i3_a_made_key_whose_answer_is_lost_is_in_doubt_and_cleared_up() {
 #[test]
 fn discover_lists_the_users() {
     let aws = Aws::start();
-    let place = aws.place();
-    no(place.ask(&request(&place, Step::Discover, TOKEN, None, aws.by_admin())), Reason::Privilege);
+    let discover = |place: &Place, login| place.ask(&request(place, Step::Discover, TOKEN, None, login));
+    no(discover(&aws.place(), aws.by_admin()), Reason::Privilege);
+    // As if it were allowed: policies are not looked at in the beginning.
+    let service = services::moto(100);
+    let login = key(service.iam_user("app"));
+    let place = aws.place().with("port", service.port);
+    let Reply::Yes(found) = discover(&place, by(By::Admin, &login)) else { panic!("refused") };
+    let accounts = found.accounts.expect("accounts");
+    let [app] = accounts.as_slice() else { panic!("{accounts:?}") };
+    assert!(app.name == "app" && app.facts.contains_key("created"), "{app:?}");
 }
 
 #[cfg(feature = "failpoints")]
