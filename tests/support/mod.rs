@@ -14,7 +14,6 @@ pub mod postgres;
 pub mod rabbitmq;
 pub mod redis;
 mod scratch;
-mod scratch;
 pub mod services;
 pub mod sshd;
 
