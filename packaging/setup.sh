@@ -59,6 +59,16 @@ apt_install_postgresql() {
   [ $done = yes ]
 }
 
+# Servers that are installed for tests are not started: the tests start their own. Debian asks this file (invoke-rc.d(8)); one that is
+# there already has its reasons.
+policy=/usr/sbin/policy-rc.d
+start_nothing() {
+  [ ! -e $policy ] || return 0
+  printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null
+  as_root chmod 755 $policy
+  trap 'as_root rm -f $policy' EXIT
+}
+
 missing=() missing_postgresql=()
 for package in $(printf '%s\n' ${packages[@]+"${packages[@]}"} | sort -u); do
   installed "$package" && continue
@@ -76,6 +86,7 @@ if [ $((${#missing[@]} + ${#missing_postgresql[@]})) -gt 0 ]; then
   [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null || sudo -v ||
     die "neither root nor sudo; please have these installed: ${missing[*]-} ${missing_postgresql[*]-}"
   say "installing ${missing[*]-} ${missing_postgresql[*]-}"
+  start_nothing
   [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
   [ ${#missing_postgresql[@]} = 0 ] || apt_install_postgresql "${missing_postgresql[@]}"
 fi
