@@ -40,6 +40,8 @@ fn main() {
     let pg = Postgres::start(PgOptions { tls: false, log_statement_all: false });
     for role in 0..ROLES {
         pg.create_login(&format!("role{role}"), "first");
+        // Changed behind the daemon's back, so not its own.
+        pg.create_login(&format!("plain{role}"), "first");
     }
     let daemon = Daemon::start(&pg);
     daemon.keywheel(&["import", "pg/admin"], &pg.superuser_password);
@@ -102,7 +104,7 @@ fn plain(pg: &Postgres) -> Duration {
                     if role >= ROLES {
                         return;
                     }
-                    let name = format!("role{role}");
+                    let name = format!("plain{role}");
                     let mut connection = admin.connect().await.unwrap();
                     prepare(&mut connection).await;
                     let query = sqlx::query(
@@ -187,7 +189,10 @@ impl Daemon {
             .unwrap();
         let this = Self { child, scratch, _silent: silent };
         while UnixStream::connect(this.scratch.path().join("run/keywheel.sock")).is_err() {
-            assert!(this.scratch.path().join("log").exists());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // The store is opened after the sockets.
+        while !std::fs::read_to_string(this.scratch.path().join("log")).unwrap().contains("serving") {
             std::thread::sleep(Duration::from_millis(20));
         }
         this
