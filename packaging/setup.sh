@@ -22,9 +22,11 @@ for job in "$@"; do
     demo) packages+=(apache2-utils curl) ;;
     postgres) packages+=(postgresql postgresql-client) ;;
     # A real init for the tests of the units; servers and tools for the others.
-    test) packages+=(apache2-utils curl dpkg-dev e2fsprogs faketime jq mariadb-client-core mariadb-server-core mmdebstrap
-                     openssh-client openssh-server openssl passwd postgresql postgresql-client procps python3-venv
-                     rabbitmq-server redis-server strace sudo systemd systemd-container util-linux) crates+=("cargo-deb@$cargo_deb") ;;
+    test) packages+=(apache2-utils curl dpkg-dev e2fsprogs faketime iproute2 jq ldap-utils mariadb-client-core
+                     mariadb-server-core mmdebstrap openssh-client openssh-server openssl passwd postgresql
+                     postgresql-client procps python3-venv rabbitmq-server redis-server samba samba-ad-dc
+                     samba-ad-provision samba-dsdb-modules samba-vfs-modules slapd socat strace sudo systemd
+                     systemd-container util-linux winbind) crates+=("cargo-deb@$cargo_deb") ;;
     lint) crates+=("cargo-deny@$cargo_deny") ;;
     package) packages+=(dpkg-dev) crates+=("cargo-deb@$cargo_deb") ;;
     *) die "no such job: $job" ;;
@@ -82,10 +84,11 @@ for package in $(printf '%s\n' ${packages[@]+"${packages[@]}"} | sort -u); do
 done
 
 if [ $((${#missing[@]} + ${#missing_postgresql[@]})) -gt 0 ]; then
-  command -v apt-get >/dev/null || die "please install: ${missing[*]-} ${missing_postgresql[*]-}"
+  wanted="${missing[*]-} ${missing_postgresql[*]-}"
+  command -v apt-get >/dev/null || die "please install: $wanted"
   [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null || sudo -v ||
-    die "neither root nor sudo; please have these installed: ${missing[*]-} ${missing_postgresql[*]-}"
-  say "installing ${missing[*]-} ${missing_postgresql[*]-}"
+    die "neither root nor sudo; please have these installed: $wanted"
+  say "installing $wanted"
   start_nothing
   [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
   [ ${#missing_postgresql[@]} = 0 ] || apt_install_postgresql "${missing_postgresql[@]}"

@@ -17,6 +17,7 @@ mod htpasswd;
 mod http;
 mod http_api_key;
 pub mod kinds;
+mod ldap;
 mod local;
 mod mysql;
 mod net;

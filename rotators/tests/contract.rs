@@ -6,8 +6,12 @@ mod mariadb;
 mod rabbitmq;
 #[path = "../../tests/support/redis.rs"]
 mod redis;
+#[path = "../../tests/support/samba.rs"]
+mod samba;
 #[path = "../../tests/support/services.rs"]
 mod services;
+#[path = "../../tests/support/slapd.rs"]
+mod slapd;
 #[path = "../../tests/support/sshd.rs"]
 mod sshd;
 #[path = "../../tests/support/postgres.rs"]
@@ -22,7 +26,9 @@ use std::process::{Command, Stdio};
 use mariadb::MariaDb;
 use rabbitmq::RabbitMq;
 use redis::{Keeps, Redis};
+use samba::Samba;
 use serde_json::{Value, json};
+use slapd::Slapd;
 use sshd::Sshd;
 use test_server::{PgOptions, Postgres};
 
@@ -194,6 +200,36 @@ fn aws_iam_keeps_the_contract_by_itself() {
         &options,
         json!({ "current": { "access_key_id": current.0, "secret_access_key": current.1 } }),
     );
+}
+
+#[test]
+fn ldap_keeps_the_contract_by_itself_and_by_the_admin() {
+    let server = Slapd::start();
+    let app = server.create("app", "marker-first");
+    let (port, ca) = (format!("port={}", server.port), format!("ca_file={}", server.ca_file.display()));
+    let tls = ["--target", "host=127.0.0.1", "--target", &port, "--target", &ca];
+    let current = json!({ "username": app, "password": "marker-first" });
+    assert_passes("ldap", &[&tls[..], &["--restore"]].concat(), json!({ "current": current }), 0);
+    let admin = json!({ "username": slapd::ROTATOR, "password": server.rotator_password });
+    let new = json!({ "username": app, "password": "marker-second" });
+    let secrets = json!({ "current": current, "new": new, "login": { "by": "admin", "fields": admin } });
+    assert_passes("ldap", &tls, secrets, 0);
+    assert!(server.login_works(&app, "marker-second"));
+}
+
+#[test]
+fn ldap_keeps_the_contract_at_active_directory() {
+    let server = Samba::start("old password allowed period = 0");
+    server.create("app", "Marker-first-1");
+    let (port, ca) = (format!("port={}", server.port), format!("ca_file={}", server.ca_file.display()));
+    let tls = ["--target", "host=127.0.0.1", "--target", &port, "--target", &ca];
+    let current = json!({ "username": "app", "password": "Marker-first-1" });
+    let new = json!({ "username": "app", "password": "Marker-second-2" });
+    assert_passes("ldap", &tls, json!({ "current": current, "new": new }), 0);
+    let admin = json!({ "username": samba::ROTATOR, "password": server.rotator_password });
+    let secrets = json!({ "current": new, "new": current, "login": { "by": "admin", "fields": admin } });
+    assert_passes("ldap", &tls, secrets, 0);
+    assert!(server.login_works("app@ex.test", "Marker-first-1"));
 }
 
 #[test]

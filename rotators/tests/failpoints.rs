@@ -4,6 +4,8 @@
 
 #[path = "../../tests/support/rabbitmq.rs"]
 mod rabbitmq;
+#[path = "../../tests/support/slapd.rs"]
+mod slapd;
 mod support;
 #[path = "../../tests/support/postgres.rs"]
 mod test_server;
@@ -14,6 +16,7 @@ use keywheel_protocol::{By, Reason, Reply, Step};
 use keywheel_rotators::FAIL_POINTS;
 use rabbitmq::RabbitMq;
 use serde_json::json;
+use slapd::Slapd;
 use support::{Place, yes};
 use test_server::{PgOptions, Postgres};
 
@@ -75,6 +78,15 @@ fn i1_rabbitmq_workers_may_die_anywhere() {
     let admin = (By::Admin, "admin", broker.admin_password.as_str());
     let takes = |password: &str| broker.api("app", password, "GET", "/api/whoami", "").0 == 200;
     loop_over_all(&Place::new("rabbitmq", ports), "app", admin, takes);
+}
+
+#[test]
+fn i1_ldap_workers_may_die_anywhere() {
+    let server = Slapd::start();
+    let app = server.create("app", "first");
+    let place = Place::new("ldap", json!({ "host": "127.0.0.1", "port": server.port, "ca_file": server.ca_file }));
+    let admin = (By::Admin, slapd::ROTATOR, server.rotator_password.as_str());
+    loop_over_all(&place, &app, admin, |password| server.login_works(&app, password));
 }
 
 #[test]

@@ -38,6 +38,13 @@ fn describe(kind: &str, _daemon: &Daemon) -> Result<Description, String> {
                 setting("ca_file", SettingKind::Path, false, None),
             ]
         }
+        "ldap" => vec![
+            setting("host", SettingKind::Text, true, None),
+            setting("port", SettingKind::Port, false, Some("636")),
+            setting("ca_file", SettingKind::Path, false, None),
+            setting("base", SettingKind::Text, false, None),
+            setting("replicas", SettingKind::Text, false, None),
+        ],
         "htpasswd" => vec![
             setting("path", SettingKind::Path, true, None),
             setting("cost", SettingKind::Integer, false, Some("10")),
