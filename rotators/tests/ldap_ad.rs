@@ -143,6 +143,13 @@ fn the_password_before_the_present_one_fools_nobody() {
     let note = yes(place.apply("app_a", "New-password-a1", by_itself));
     assert!(note.contains("in force already"), "{note}");
 
+    // Nor does the minimum age hide that.
+    server.domain(&[("minPwdAge", "-864000000000")]);
+    let note = yes(place.apply("app_a", "New-password-a1", by_itself));
+    assert!(note.contains("in force already"), "{note}");
+    no(place.apply("app_a", "Newer-password-a1", by_itself), Reason::Credential);
+    server.domain(&[("minPwdAge", "0")]);
+
     let turns = place.clone().credential("accounts", json!(["app_a", "app_b"]));
     yes(turns.apply("app_b", "New-password-b1", admin(&server)));
     // Whether this is the present one of app_a or the one before, nobody can tell yet.

@@ -161,8 +161,16 @@ impl Samba {
 
 impl Drop for Samba {
     fn drop(&mut self) {
-        // Its first process ends with it, and with that one all the others.
-        let _ = self.server.kill();
+        // When the first process of its space has ended, all the others have; `unshare` waits for that one. Killed itself, it
+        // would not wait, and they would still write into the folder.
+        let id = self.server.id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        let killed = children
+            .split_whitespace()
+            .any(|first| Command::new("kill").args(["-KILL", first]).status().is_ok_and(|status| status.success()));
+        if !killed {
+            let _ = self.server.kill();
+        }
         let _ = self.server.wait();
     }
 }

@@ -5,9 +5,11 @@ mod caught;
 mod change;
 mod describe;
 mod discover;
+mod policies;
 mod policy;
 mod ppolicy;
 mod rehearse;
+mod retire;
 mod root;
 mod scheme;
 mod session;
@@ -20,7 +22,7 @@ pub(crate) use describe::describe;
 use keywheel_protocol::{By, Reason, Reply, Request, Step};
 
 use crate::deadline::Deadline;
-use crate::settings::{Pair, Settings, is_plain};
+use crate::settings::{Pair, is_plain};
 use crate::step::{self, is_refused_login, noted};
 use account::Account;
 use change::Change;
@@ -32,10 +34,6 @@ use verdict::{rc, words};
 /// The longest password that is set, in bytes: what Active Directory takes.
 const PASSWORD_BYTES_MAX: usize = 256;
 
-/// How long Active Directory takes the password before the present one as well, unless it was told otherwise
-/// (`OldPasswordAllowedPeriod`, 60 minutes), and a little more.
-const AD_OLD_PASSWORD_S: i64 = 65 * 60;
-
 /// Performs one step.
 pub(crate) fn answer(request: &Request) -> Reply {
     caught::quieten();
@@ -44,7 +42,7 @@ pub(crate) fn answer(request: &Request) -> Reply {
         match request.step {
             Step::Apply => apply(request, deadline).await,
             Step::Verify => verify(request, deadline).await,
-            Step::Retire => retire(request, deadline).await,
+            Step::Retire => retire::retire(request, deadline).await,
             Step::Discover => discover::discover(request, deadline).await,
             Step::Rehearse => rehearse::rehearse(request, deadline).await,
             Step::Describe => Err(Reply::no(Reason::Unsupported, "this kind does not answer that step")),
@@ -61,7 +59,7 @@ async fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
         By::Account => match log_in(&target, &target.host, login, deadline).await {
             Err(refused) if is_refused_login(&refused) => {
                 // An earlier try of this very change may have taken hold.
-                return in_force(&target, subject, deadline).await.ok_or(refused);
+                return in_force(&target, subject, deadline, refused).await;
             }
             other => {
                 let (mut session, _) = other?;
@@ -71,31 +69,32 @@ async fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
         },
     };
     change::checked_method(&session, &target)?;
-    if by == By::Account && session.root.flavour == Flavour::Ad {
-        // Windows has the same words for a password that is too young as for one that is too weak.
-        too_soon(&mut session, &target, &account).await.map_or(Ok(()), Err)?;
-    }
     let old = (by == By::Account).then_some(login.password);
     let change = Change { account: &account, old, new: subject.password };
     match change.send(&mut session, &target).await {
-        // Active Directory takes the password before the present one for a login, but not for a change.
+        // Active Directory takes the password before the present one for a login, but not for a change: this login was such
+        // a one, and the change may be the one that has taken hold.
         Err(refused) if by == By::Account && is_refused_login(&refused) => {
-            return in_force(&target, subject, deadline).await.ok_or(refused);
+            return in_force(&target, subject, deadline, refused).await;
         }
-        // 389 Directory Server tells no more than that the policy forbids it.
-        Err(refused @ Reply::No { reason: Reason::TooSoon | Reason::Policy, .. }) => {
-            let soon = is_too_soon(&refused) || session.root.flavour == Flavour::Ds389;
-            let known = if soon { too_soon(&mut session, &target, &account).await } else { None };
-            return Err(known.unwrap_or(refused));
-        }
-        done => done?,
+        Err(refused) => return Err(in_time_words(&mut session, &target, &account, by, refused).await),
+        Ok(()) => {}
     }
     let note = if by == By::Admin { change::make_usable(&mut session, &account).await } else { None };
     Ok(noted(note))
 }
 
-fn is_too_soon(reply: &Reply) -> bool {
-    matches!(reply, Reply::No { reason: Reason::TooSoon, .. })
+/// A refusal by the minimum age with the time of the next try, if that can be seen. Windows and 389 Directory Server tell no
+/// more than that the policy forbids it; while the age is not over, no other password would be taken either.
+async fn in_time_words(session: &mut Session, target: &Target, account: &Account, by: By, refused: Reply) -> Reply {
+    let may_be = match (&refused, session.root.flavour) {
+        (Reply::No { reason: Reason::TooSoon, .. }, _) => true,
+        (Reply::No { reason: Reason::Policy, .. }, Flavour::Ad) => by == By::Account,
+        (Reply::No { reason: Reason::Policy, .. }, Flavour::Ds389) => true,
+        _ => false,
+    };
+    let known = if may_be { too_soon(session, target, account).await } else { None };
+    known.unwrap_or(refused)
 }
 
 /// What the minimum age has against a change, if it can be seen.
@@ -104,10 +103,13 @@ async fn too_soon(session: &mut Session, target: &Target, account: &Account) -> 
     policy::too_soon(policy.as_ref(), account, session.root.now)
 }
 
-/// A yes if the subject opens the account already.
-async fn in_force(target: &Target, subject: Pair<'_>, deadline: Deadline) -> Option<Reply> {
-    log_in(target, &target.host, subject, deadline).await.ok()?;
-    Some(noted(Some("the new password was in force already".to_owned())))
+/// A yes if the subject opens the account already; else what was refused before, unless that can't be found out.
+async fn in_force(target: &Target, subject: Pair<'_>, deadline: Deadline, refused: Reply) -> Result<Reply, Reply> {
+    match log_in(target, &target.host, subject, deadline).await {
+        Ok(_) => Ok(noted(Some("the new password was in force already".to_owned()))),
+        Err(reply) if is_refused_login(&reply) => Err(refused),
+        Err(reply) => Err(reply),
+    }
 }
 
 async fn verify(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
@@ -147,64 +149,6 @@ async fn proved(target: &Target, host: &str, subject: Pair<'_>, deadline: Deadli
         return Err(Reply::no(Reason::Locked, message));
     }
     Ok(bound.expires_s)
-}
-
-/// Makes the password of the account that is out of turn useless. Under `replace` the old password died with the change,
-/// and the account must be left alone.
-async fn retire(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
-    let subject = Pair::subject(request)?;
-    let Some(accounts) = Settings(&request.credential).accounts()? else {
-        return Ok(noted(Some("the old password ended when the new one was set".to_owned())));
-    };
-    if !accounts.contains(&subject.username) {
-        return Err(Reply::no(Reason::Unsupported, format!("{} is none of the accounts", subject.username)));
-    }
-    let target = Target::of(request)?;
-    // Only what still opens the account is taken away: another try of this step may come after its next password.
-    match log_in(&target, &target.host, subject, deadline).await {
-        Err(refused) if is_refused_login(&refused) => return Ok(Reply::yes()),
-        Err(reply) => return Err(reply),
-        Ok(_) => {}
-    }
-    if request.login.as_ref().is_none_or(|login| login.by != By::Admin) {
-        let message =
-            "accounts in turn need an admin: an account whose password nobody knows can't set itself a new one";
-        return Err(Reply::no(Reason::Unsupported, message));
-    }
-    let (mut session, account) = as_admin(&target, Pair::login(request)?, subject.username, deadline).await?;
-    let ad = session.root.flavour == Flavour::Ad;
-    if ad {
-        may_be_the_one_before(&session, &account)?;
-    }
-    make_nobodys(&mut session, &target, &account).await?;
-    let mut note = format!("{} has a password that nobody knows now; connections that are open stay", account.name);
-    // Active Directory goes on to take the last password but one; a second change makes that one nobody's as well.
-    if ad && make_nobodys(&mut session, &target, &account).await.is_err() {
-        note.push_str("; the domain may take the old one for an hour yet");
-    }
-    Ok(noted(Some(note)))
-}
-
-async fn make_nobodys(session: &mut Session, target: &Target, account: &Account) -> Result<(), Reply> {
-    let nobodys = scheme::nobodys().map_err(|error| Reply::not_reached(format!("nothing was changed: {error}")))?;
-    Change { account, old: None, new: &nobodys }.send(session, target).await
-}
-
-/// Active Directory took the subject for a login: as the present password, or as the one before it, which means that the
-/// account has its next one already and must be left alone. For an hour after a change nothing tells them apart.
-fn may_be_the_one_before(session: &Session, account: &Account) -> Result<(), Reply> {
-    let Some(age) = account.changed().map(|changed| session.root.now - changed) else { return Ok(()) };
-    if !(0..AD_OLD_PASSWORD_S).contains(&age) {
-        return Ok(());
-    }
-    let left = u64::try_from(AD_OLD_PASSWORD_S - age).unwrap_or_default();
-    let message = format!(
-        "the password of {} was set less than an hour ago, and Active Directory takes the one before it for an hour; in {} it \
-         can be told whether this one is still in use",
-        account.name,
-        time::said(left)
-    );
-    Err(Reply::not_reached(message))
 }
 
 /// Connects to `host` and logs in.

@@ -12,7 +12,7 @@ use super::time;
 const AD_CAPABILITIES: [&str; 2] = ["1.2.840.113556.1.4.800", "1.2.840.113556.1.4.1851"];
 
 const ATTRIBUTES: &[&str] =
-    &["supportedCapabilities", "vendorName", "defaultNamingContext", "namingContexts", "currentTime"];
+    &["objectClass", "supportedCapabilities", "vendorName", "defaultNamingContext", "namingContexts", "currentTime"];
 
 /// A server's make.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub(super) struct Root {
     pub(super) flavour: Flavour,
     /// Where accounts are, if the settings don't say it.
     pub(super) context: Option<String>,
+    /// Whether it is OpenLDAP for certain, and not only taken for it.
+    pub(super) openldap: bool,
     /// Whether it is Samba, which differs from Windows here and there.
     pub(super) samba: bool,
     /// Seconds since 1970 by the server's clock, or by this host's.
@@ -42,6 +44,7 @@ impl Root {
         let entry = found.entries.into_iter().next();
         let attributes = entry.map(Attributes::of).unwrap_or_default();
         let is_ad = attributes.all("supportedCapabilities").iter().any(|oid| AD_CAPABILITIES.contains(&oid.as_str()));
+        let openldap = attributes.all("objectClass").iter().any(|class| class.eq_ignore_ascii_case("OpenLDAProotDSE"));
         let samba = attributes.one("vendorName").is_some_and(|vendor| vendor.contains("Samba"));
         let is_389 = attributes.one("vendorName").is_some_and(|vendor| vendor.contains("389"));
         let detected = if is_ad {
@@ -54,7 +57,7 @@ impl Root {
         let first = attributes.all("namingContexts").iter().find(|context| !context.is_empty());
         let context = attributes.one("defaultNamingContext").map(str::to_owned).or_else(|| first.cloned());
         let now = attributes.one("currentTime").and_then(time::generalized).unwrap_or_else(time::now);
-        Ok(Self { flavour: flavour.unwrap_or(detected), context, samba, now })
+        Ok(Self { flavour: flavour.unwrap_or(detected), context, openldap, samba, now })
     }
 
     /// The DNS name of an Active Directory's domain: `DC=corp,DC=example` is `corp.example`.

@@ -61,18 +61,6 @@ pub(super) fn unicode(password: &Secret) -> Octets {
     Octets(bytes)
 }
 
-/// A password that nobody knows: 128 random bits and one character of each class, for servers that ask for them.
-pub(super) fn nobodys() -> Result<Secret, getrandom::Error> {
-    let mut bytes = Zeroizing::new([0_u8; 16]);
-    getrandom::fill(&mut bytes[..])?;
-    let mut text = String::with_capacity(40);
-    for byte in bytes.iter() {
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text.push_str("-Aa1");
-    Ok(Secret::new(text))
-}
-
 /// A value on its way, wiped when it is done with.
 #[derive(PartialEq, Eq)]
 pub(super) struct Octets(Zeroizing<Vec<u8>>);

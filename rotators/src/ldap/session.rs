@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use keywheel_protocol::{Reply, Secret};
+use ldap3::adapters::EntriesOnly;
 use ldap3::controls::{Control, ControlType, PagedResults, RawControl};
 use ldap3::exop::PasswordModify;
 use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, LdapError, LdapResult, Mod, Scope, SearchEntry, SearchOptions};
@@ -20,6 +21,12 @@ use crate::step::{Stage, lost, of_silence};
 
 /// How many entries a server is asked for at a time.
 const PAGE: i32 = 500;
+/// The most entries that one answer may have: some servers send a few more than they are asked for.
+const ENTRIES_MAX: usize = 2_000;
+
+/// The No-Op control of OpenLDAP (draft-zeilenga-ldap-noop): a change is tried, and not made. Sent as critical: a server, or a
+/// database behind it, that does not know it must refuse.
+const NO_OP: &str = "1.3.6.1.4.1.4203.666.5.2";
 
 /// A connection. It belongs to nobody until [`Self::bind`].
 pub(super) struct Session {
@@ -109,12 +116,7 @@ impl Session {
     ) -> Result<Found, Reply> {
         let options = SearchOptions::new().sizelimit(limit);
         let ldap = self.ldap.with_search_options(options);
-        let found = async {
-            let found = ldap.search(base, scope, filter, attributes).await?;
-            // Reading an entry may panic, too.
-            let entries = found.0.into_iter().map(SearchEntry::construct).collect();
-            Ok(Found { entries, result: found.1 })
-        };
+        let found = collect(ldap, base, scope, filter, attributes);
         settle(self.deadline, Stage::Question, found).await
     }
 
@@ -134,13 +136,12 @@ impl Session {
     ) -> Result<(Found, Vec<u8>), Reply> {
         let ldap = self.ldap.with_controls(RawControl::from(PagedResults { size: PAGE, cookie }));
         let found = async {
-            let found = ldap.search(base, Scope::Subtree, filter, attributes).await?;
-            let entries = found.0.into_iter().map(SearchEntry::construct).collect();
-            let cookie = found.1.ctrls.iter().find_map(|Control(kind, raw)| match kind {
+            let found = collect(ldap, base, Scope::Subtree, filter, attributes).await?;
+            let cookie = found.result.ctrls.iter().find_map(|Control(kind, raw)| match kind {
                 Some(ControlType::PagedResults) => Some(raw.parse::<PagedResults>().cookie),
                 _ => None,
             });
-            Ok((Found { entries, result: found.1 }, cookie.unwrap_or_default()))
+            Ok((found, cookie.unwrap_or_default()))
         };
         settle(self.deadline, Stage::Question, found).await
     }
@@ -150,6 +151,19 @@ impl Session {
         self.in_time()?;
         let ldap = self.ldap.with_controls(ppolicy::asked());
         let result = settle(self.deadline, Stage::Change, ldap.modify(name, changes)).await?;
+        let told = ppolicy::told(&result.ctrls);
+        Ok((result, told))
+    }
+
+    /// Has the server try a change of an entry without making it, and gives its answer.
+    pub(super) async fn try_modify(
+        &mut self,
+        name: &str,
+        changes: Vec<Mod<Octets>>,
+    ) -> Result<(LdapResult, Told), Reply> {
+        let no_op = RawControl { ctype: NO_OP.to_owned(), crit: true, val: None };
+        let ldap = self.ldap.with_controls(vec![no_op, ppolicy::asked()]);
+        let result = settle(self.deadline, Stage::Question, ldap.modify(name, changes)).await?;
         let told = ppolicy::told(&result.ctrls);
         Ok((result, told))
     }
@@ -181,6 +195,25 @@ impl Session {
 /// One change of an attribute.
 pub(super) fn replace(attribute: &str, value: Octets) -> Mod<Octets> {
     Mod::Replace(Octets::of(attribute.as_bytes()), HashSet::from([value]))
+}
+
+/// What a search finds; reading an entry may panic. A server that sends more than it was asked for is not believed.
+async fn collect(
+    ldap: &mut Ldap,
+    base: &str,
+    scope: Scope,
+    filter: &str,
+    attributes: &[&str],
+) -> Result<Found, LdapError> {
+    let mut stream = ldap.streaming_search_with(EntriesOnly::new(), base, scope, filter, attributes).await?;
+    let mut entries = Vec::new();
+    while let Some(entry) = stream.next().await? {
+        if entries.len() == ENTRIES_MAX {
+            return Err(LdapError::EndOfStream);
+        }
+        entries.push(SearchEntry::construct(entry));
+    }
+    Ok(Found { entries, result: stream.finish().await })
 }
 
 async fn settle<T>(

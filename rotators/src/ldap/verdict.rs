@@ -14,6 +14,7 @@ pub(super) mod rc {
     pub(in crate::ldap) const SIZE_LIMIT: u32 = 4;
     pub(in crate::ldap) const STRONGER_AUTH: u32 = 8;
     pub(in crate::ldap) const REFERRAL: u32 = 10;
+    pub(in crate::ldap) const NO_SUCH_EXTENSION: u32 = 12;
     pub(in crate::ldap) const CONFIDENTIALITY: u32 = 13;
     pub(in crate::ldap) const CONSTRAINT: u32 = 19;
     pub(in crate::ldap) const NO_SUCH_OBJECT: u32 = 32;
@@ -24,6 +25,8 @@ pub(super) mod rc {
     pub(in crate::ldap) const UNAVAILABLE: u32 = 52;
     pub(in crate::ldap) const UNWILLING: u32 = 53;
     pub(in crate::ldap) const OTHER: u32 = 80;
+    /// OpenLDAP's answer to a change that would have been made but for the No-Op control (0x410e).
+    pub(in crate::ldap) const NO_OPERATION: u32 = 16_654;
 }
 
 /// An empty password is refused here: the server would take the login for an anonymous one and let it in.
