@@ -74,6 +74,21 @@ impl<'a> Pair<'a> {
         request.subject.as_ref().ok_or_else(|| missing("subject")).and_then(|fields| Self::of(fields, "subject"))
     }
 
+    /// The subject of an `apply`, if its password can be set: at most `bytes_max` long and plain.
+    pub(crate) fn settable(request: &'a Request, bytes_max: usize) -> Result<Self, Reply> {
+        let subject = Self::subject(request)?;
+        let length = subject.password.expose().len();
+        if length > bytes_max {
+            let message = format!("the password has {length} bytes, and {bytes_max} is the most that is set");
+            return Err(Reply::no(Reason::Policy, message));
+        }
+        if !is_plain(subject.password) {
+            let message = "the password must be of printable ASCII characters: clients and servers differ in how they encode others";
+            return Err(Reply::no(Reason::Policy, message));
+        }
+        Ok(subject)
+    }
+
     /// The login of the request.
     pub(crate) fn login(request: &'a Request) -> Result<Self, Reply> {
         request.login.as_ref().ok_or_else(|| missing("login")).and_then(|login| Self::of(&login.fields, "login"))

@@ -22,7 +22,7 @@ pub(crate) use describe::describe;
 use keywheel_protocol::{By, Reason, Reply, Request, Step};
 
 use crate::deadline::Deadline;
-use crate::settings::{Pair, is_plain};
+use crate::settings::Pair;
 use crate::step::{self, is_refused_login, noted};
 use account::Account;
 use change::Change;
@@ -51,7 +51,7 @@ pub(crate) fn answer(request: &Request) -> Reply {
 }
 
 async fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
-    let subject = checked_subject(request)?;
+    let subject = Pair::settable(request, PASSWORD_BYTES_MAX)?;
     let target = Target::of(request)?;
     let (by, login) = step::changer(request, &subject)?;
     let (mut session, account) = match by {
@@ -179,19 +179,4 @@ async fn as_admin(
         return Err(Reply::no(Reason::Locked, format!("{} {why}", account.name)));
     }
     Ok((session, account))
-}
-
-/// The subject of an `apply`, if its password can be set.
-fn checked_subject(request: &Request) -> Result<Pair<'_>, Reply> {
-    let subject = Pair::subject(request)?;
-    let length = subject.password.expose().len();
-    if length > PASSWORD_BYTES_MAX {
-        let message = format!("the password has {length} bytes, and {PASSWORD_BYTES_MAX} is the most that is set");
-        return Err(Reply::no(Reason::Policy, message));
-    }
-    if !is_plain(subject.password) {
-        let message = "the password must be of printable ASCII characters: clients differ in how they encode others";
-        return Err(Reply::no(Reason::Policy, message));
-    }
-    Ok(subject)
 }

@@ -11,12 +11,13 @@ use super::scheme::Scheme;
 use super::session::{Session, replace};
 use super::target::{Method, Target};
 use super::verdict::{self, rc, words};
-use super::{as_admin, checked_subject, log_in};
+use super::{PASSWORD_BYTES_MAX, as_admin, log_in};
 use crate::deadline::Deadline;
+use crate::settings::Pair;
 use crate::step::{self, noted};
 
 pub(super) async fn rehearse(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
-    let subject = checked_subject(request)?;
+    let subject = Pair::settable(request, PASSWORD_BYTES_MAX)?;
     let target = Target::of(request)?;
     let (by, login) = step::changer(request, &subject)?;
     let (mut session, account) = match by {

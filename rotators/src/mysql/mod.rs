@@ -17,7 +17,7 @@ use keywheel_protocol::{By, Reason, Reply, Request, Secret, Step};
 
 use crate::deadline::Deadline;
 use crate::nobodys;
-use crate::settings::{Pair, Settings, is_plain};
+use crate::settings::{Pair, Settings};
 use crate::step::{self, is_refused_login, noted};
 use account::{Account, Method};
 use session::{Session, Target};
@@ -44,7 +44,7 @@ pub(crate) fn answer(request: &Request) -> Reply {
 }
 
 async fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
-    let subject = checked_subject(request)?;
+    let subject = Pair::settable(request, PASSWORD_BYTES_MAX)?;
     let target = Target::of(request)?;
     let (by, login) = step::changer(request, &subject)?;
     let mut session = match target.connect(login, deadline).await {
@@ -232,19 +232,4 @@ async fn change(session: &mut Session, target: &Target, wish: &Wish<'_>) -> Resu
         }
         (Method::Locked, _) => Err(Reply::no(Reason::Locked, format!("{account} is locked"))),
     }
-}
-
-/// The subject of an `apply`, if its password can be set.
-fn checked_subject(request: &Request) -> Result<Pair<'_>, Reply> {
-    let subject = Pair::subject(request)?;
-    let length = subject.password.expose().len();
-    if length > PASSWORD_BYTES_MAX {
-        let message = format!("the password has {length} bytes, and {PASSWORD_BYTES_MAX} is the most that is set");
-        return Err(Reply::no(Reason::Policy, message));
-    }
-    if !is_plain(subject.password) {
-        let message = "the password must be of printable ASCII characters: clients differ in how they encode others";
-        return Err(Reply::no(Reason::Policy, message));
-    }
-    Ok(subject)
 }

@@ -5,7 +5,7 @@ use keywheel_protocol::{By, Lockout, Reason, Reply, Request, Yes};
 
 use super::account::Account;
 use super::session::{Session, Target};
-use super::{Wish, change, checked_subject, is_overlap, own_account};
+use super::{PASSWORD_BYTES_MAX, Wish, change, is_overlap, own_account};
 use crate::deadline::Deadline;
 use crate::settings::Pair;
 use crate::step;
@@ -15,7 +15,7 @@ const NEVER: u32 = u32::MAX;
 
 /// Everything of apply but the sending.
 pub(super) async fn rehearse(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
-    let subject = checked_subject(request)?;
+    let subject = Pair::settable(request, PASSWORD_BYTES_MAX)?;
     let target = Target::of(request)?;
     let (by, login) = step::changer(request, &subject)?;
     let mut session = target.connect(login, deadline).await?;

@@ -16,7 +16,7 @@ use keywheel_protocol::{By, Reason, Reply, Request, Step};
 use sqlx::Row;
 
 use crate::deadline::Deadline;
-use crate::settings::{Pair, Settings, is_plain};
+use crate::settings::{Pair, Settings};
 use crate::step::{self, Stage, is_refused_login, noted};
 use session::{Session, Target, identifier, literal};
 
@@ -195,16 +195,7 @@ async fn retire(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
 
 /// The subject of an `apply`, if its password can be set.
 fn checked_subject(request: &Request) -> Result<Pair<'_>, Reply> {
-    let subject = Pair::subject(request)?;
-    let length = subject.password.expose().len();
-    if length > PASSWORD_BYTES_MAX {
-        let message = format!("the password has {length} bytes, and {PASSWORD_BYTES_MAX} is the most that is set");
-        return Err(Reply::no(Reason::Policy, message));
-    }
-    if !is_plain(subject.password) {
-        let message = "the password must be of printable ASCII characters: clients differ in how they prepare others";
-        return Err(Reply::no(Reason::Policy, message));
-    }
+    let subject = Pair::settable(request, PASSWORD_BYTES_MAX)?;
     if subject.username.len() > NAME_BYTES_MAX {
         let message = format!("the role's name is longer than {NAME_BYTES_MAX} bytes");
         return Err(Reply::no(Reason::Unsupported, message));

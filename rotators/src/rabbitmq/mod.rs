@@ -16,7 +16,7 @@ use keywheel_protocol::{By, Reason, Reply, Request, Secret, Step};
 
 use crate::deadline::Deadline;
 use crate::http::wrong;
-use crate::settings::{Pair, Settings, is_plain};
+use crate::settings::{Pair, Settings};
 use crate::step::{self, is_refused_login, noted};
 use management::{Management, User};
 
@@ -42,7 +42,7 @@ pub(crate) fn answer(request: &Request) -> Reply {
 }
 
 async fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
-    let subject = checked_subject(request)?;
+    let subject = Pair::settable(request, PASSWORD_BYTES_MAX)?;
     let other = other_account(request, &subject)?;
     let (by, login) = step::changer(request, &subject)?;
     let management = Management::of(request, login, deadline)?;
@@ -67,7 +67,7 @@ async fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
 /// What `apply` would meet. A login of the account itself must be an administrator's: nobody else may change a password,
 /// their own included.
 async fn rehearse(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
-    let subject = checked_subject(request)?;
+    let subject = Pair::settable(request, PASSWORD_BYTES_MAX)?;
     let other = other_account(request, &subject)?;
     let (_, login) = step::changer(request, &subject)?;
     let management = Management::of(request, login, deadline)?;
@@ -140,19 +140,4 @@ fn other_account<'a>(request: &'a Request, subject: &Pair<'_>) -> Result<Option<
         [one, two] if two == subject.username => Ok(Some(one)),
         _ => Err(wrong(&format!("{} is none of the accounts", subject.username))),
     }
-}
-
-/// The subject of an `apply`, if its password can be set.
-fn checked_subject(request: &Request) -> Result<Pair<'_>, Reply> {
-    let subject = Pair::subject(request)?;
-    let length = subject.password.expose().len();
-    if length > PASSWORD_BYTES_MAX {
-        let message = format!("the password has {length} bytes, and {PASSWORD_BYTES_MAX} is the most that is set");
-        return Err(Reply::no(Reason::Policy, message));
-    }
-    if !is_plain(subject.password) {
-        let message = "the password must be of printable ASCII characters: clients differ in how they encode others";
-        return Err(Reply::no(Reason::Policy, message));
-    }
-    Ok(subject)
 }

@@ -17,7 +17,7 @@ pub(crate) use describe::describe;
 use keywheel_protocol::{By, Reason, Reply, Request, Step, Strategy};
 
 use crate::deadline::Deadline;
-use crate::settings::{Pair, Settings, is_plain};
+use crate::settings::{Pair, Settings};
 use crate::step::{self, is_refused_login, noted};
 use change::Plan;
 use session::Session;
@@ -156,16 +156,7 @@ async fn allowed(session: &mut Session, login: Pair<'_>) -> Result<(), Reply> {
 
 /// The subject of an `apply`, if its password can be set.
 fn checked_subject(request: &Request) -> Result<Pair<'_>, Reply> {
-    let subject = Pair::subject(request)?;
-    let length = subject.password.expose().len();
-    if length > PASSWORD_BYTES_MAX {
-        let message = format!("the password has {length} bytes, and {PASSWORD_BYTES_MAX} is the most that is set");
-        return Err(Reply::no(Reason::Policy, message));
-    }
-    if !is_plain(subject.password) {
-        let message = "the password must be of printable ASCII characters: clients differ in how they encode others";
-        return Err(Reply::no(Reason::Policy, message));
-    }
+    let subject = Pair::settable(request, PASSWORD_BYTES_MAX)?;
     if subject.username.contains([' ', '\0']) {
         return Err(Reply::no(Reason::Unsupported, "a user's name has no spaces at a Redis server"));
     }

@@ -13,7 +13,7 @@ use crate::deadline::Deadline;
 use crate::declare::{choice, required, text};
 use crate::failpoint;
 use crate::nobodys;
-use crate::settings::{Pair, Settings, is_plain};
+use crate::settings::{Pair, Settings};
 use crate::ssh::dialogue::{Turn, Words, converse};
 use crate::ssh::{self, Auth, Ran, Session, Target, quoted};
 use crate::step::{Stage, changer, is_refused_login, noted, short};
@@ -288,16 +288,7 @@ fn changing_session(request: &Request, target: &Target, deadline: Deadline) -> R
 
 /// The subject of an `apply`, if its password can be set.
 fn checked_subject(request: &Request) -> Result<Pair<'_>, Reply> {
-    let subject = Pair::subject(request)?;
-    let length = subject.password.expose().len();
-    if length > PASSWORD_BYTES_MAX {
-        let message = format!("the password has {length} bytes, and {PASSWORD_BYTES_MAX} is the most that is set");
-        return Err(Reply::no(Reason::Policy, message));
-    }
-    if !is_plain(subject.password) {
-        let message = "the password must be of printable ASCII characters: hosts differ in how they encode others";
-        return Err(Reply::no(Reason::Policy, message));
-    }
+    let subject = Pair::settable(request, PASSWORD_BYTES_MAX)?;
     // A device reads a line of words, and chpasswd a line divided by a colon.
     if subject.username.contains([':', ' ', '\n']) || subject.username.starts_with('-') {
         return Err(Reply::no(Reason::Unsupported, format!("{} is no name of an account", short(subject.username))));
