@@ -3,7 +3,6 @@
 //! A change rewrites one line and leaves every other byte alone. New hashes are bcrypt in the notation `$2y$`, which both
 //! servers know.
 
-mod file;
 mod lines;
 
 use keywheel_protocol::{
@@ -15,8 +14,8 @@ use serde_json::{Map, Value};
 use crate::deadline::Deadline;
 use crate::declare::{default, flag, required, setting, text};
 use crate::failpoint;
+use crate::file_swap::SwapFile;
 use crate::settings::{Pair, Settings, is_plain};
-use file::PasswordFile;
 use lines::Lines;
 
 /// bcrypt looks at this many bytes of a password and ignores the rest.
@@ -79,7 +78,7 @@ fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     let hash = bcrypt::hash_with_result(password, cost)
         .map_err(|error| Reply::not_reached(format!("no hash could be made, and nothing was changed: {error}")))?
         .format_for_version(bcrypt::Version::TwoY);
-    let file = PasswordFile::lock(settings.required("path")?, deadline)?;
+    let file = SwapFile::lock(settings.required("path")?, deadline)?;
     let mut lines = Lines::of(file.contents());
     if lines.hash(subject.username).is_some_and(|hash| matches(hash, password) == Some(true)) {
         // An earlier try of this very change took hold.
@@ -98,7 +97,7 @@ fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
 
 fn verify(request: &Request) -> Result<Reply, Reply> {
     let subject = subject(request)?;
-    let file = PasswordFile::read(Settings(&request.target).required("path")?)?;
+    let file = SwapFile::read(Settings(&request.target).required("path")?)?;
     let lines = Lines::of(file.contents());
     let user = subject.username;
     let Some(hash) = lines.hash(user) else {
@@ -123,7 +122,7 @@ fn retire(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     if !accounts.contains(&subject.username) {
         return Err(Reply::no(Reason::Unsupported, format!("{} is none of the accounts", subject.username)));
     }
-    let file = PasswordFile::lock(Settings(&request.target).required("path")?, deadline)?;
+    let file = SwapFile::lock(Settings(&request.target).required("path")?, deadline)?;
     let mut lines = Lines::of(file.contents());
     // Another try of this step may come after the user's next password: only the old one is taken away.
     let stands =
@@ -136,7 +135,7 @@ fn retire(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
 }
 
 fn discover(request: &Request) -> Result<Reply, Reply> {
-    let file = PasswordFile::read(Settings(&request.target).required("path")?)?;
+    let file = SwapFile::read(Settings(&request.target).required("path")?)?;
     let account = |(name, hash): (&str, &str)| {
         let facts = Map::from_iter([("hash".to_owned(), Value::from(kind_of(hash)))]);
         Account { name: name.to_owned(), facts }
