@@ -2,7 +2,7 @@
 
 use keywheel_protocol::{Description, Reply, Request, Yes};
 
-use crate::{htpasswd, mysql, postgres};
+use crate::{file, htpasswd, mysql, postgres};
 
 /// A built-in kind of target.
 #[derive(Debug)]
@@ -17,6 +17,7 @@ pub struct Kind {
 
 /// All of them, in the order of their names.
 pub const KINDS: &[Kind] = &[
+    Kind { name: "file", describe: file::describe, answer: file::answer },
     Kind { name: "htpasswd", describe: htpasswd::describe, answer: htpasswd::answer },
     Kind { name: "mysql", describe: mysql::describe, answer: mysql::answer },
     Kind { name: "postgres", describe: postgres::describe, answer: postgres::answer },

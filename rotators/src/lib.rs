@@ -11,6 +11,9 @@ mod deadline;
 #[allow(dead_code)]
 mod declare;
 pub mod failpoint;
+mod file;
+mod file_swap;
+mod hook;
 mod htpasswd;
 pub mod kinds;
 mod mysql;
