@@ -40,7 +40,7 @@ pub(crate) struct SwapFile<Guard = ()> {
 
 /// The lock of every keywheel worker that changes a file in the folder. Other programs know no lock; what they do in
 /// between is noticed by the file's identity.
-pub(crate) type FolderLock = Flock<File>;
+type FolderLock = Flock<File>;
 
 impl SwapFile {
     /// Reads the file.

@@ -87,5 +87,5 @@ pub(crate) fn reload(hook: Option<Hook<'_>>, deadline: Deadline) -> Reply {
         Ok(status) => format!("{} ended with {status}", hook.name),
         Err(error) => error.to_string(),
     };
-    Reply::in_doubt(format!("the file has the new value, but {trouble}: the service may go by the old one"))
+    Reply::in_doubt(format!("the file is changed, but {trouble}: the service may go by what it read before"))
 }
