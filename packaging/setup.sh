@@ -22,8 +22,8 @@ for job in "$@"; do
     demo) packages+=(apache2-utils curl) ;;
     postgres) packages+=(postgresql postgresql-client) ;;
     # A real init for the tests of the units; servers and tools for the others.
-    test) packages+=(apache2-utils curl dpkg-dev e2fsprogs faketime jq mariadb-client-core mariadb-server-core mmdebstrap
-                     openssl postgresql postgresql-client procps strace systemd systemd-container util-linux) crates+=("cargo-deb@$cargo_deb") ;;
+    test) packages+=(acl apache2-utils curl dovecot-core dpkg-dev e2fsprogs faketime jq mariadb-client-core mariadb-server-core mmdebstrap
+                     mosquitto mosquitto-clients openssl postgresql postgresql-client procps python3 python3-yaml strace systemd systemd-container util-linux) crates+=("cargo-deb@$cargo_deb") ;;
     lint) crates+=("cargo-deny@$cargo_deny") ;;
     package) packages+=(dpkg-dev) crates+=("cargo-deb@$cargo_deb") ;;
     *) die "no such job: $job" ;;

@@ -35,6 +35,13 @@ fn describe(kind: &str, _daemon: &Daemon) -> Result<Description, String> {
             setting("cost", SettingKind::Integer, false, Some("10")),
             setting("create", SettingKind::Boolean, false, Some("false")),
         ],
+        "file" => vec![
+            setting("path", SettingKind::Path, true, None),
+            setting("format", SettingKind::Choice(vec!["ini".to_owned(), "yaml".to_owned()]), true, None),
+            setting("check", SettingKind::Path, false, None),
+            setting("reload", SettingKind::Path, false, None),
+            setting("port", SettingKind::Port, false, None),
+        ],
         "sha256file" => vec![setting("path", SettingKind::Path, true, None)],
         "careless" => vec![setting("token", SettingKind::Text, true, None)],
         "grabbing" => vec![setting("admin", SettingKind::Text, false, None)],
@@ -55,7 +62,11 @@ fn describe(kind: &str, _daemon: &Daemon) -> Result<Description, String> {
         strategies: if minting { vec![Strategy::Overlap] } else { vec![Strategy::Replace, Strategy::Alternate] },
         steps,
         target,
-        credential: if kind == "accounts" { vec![account] } else { vec![] },
+        credential: match kind {
+            "accounts" => vec![account],
+            "file" => vec![setting("key", SettingKind::Text, true, None)],
+            _ => vec![],
+        },
     })
 }
 
