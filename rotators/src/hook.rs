@@ -1,7 +1,8 @@
 //! Programs of the operator's that a kind calls: to make a service read its file again, and to ask it for a proof.
 //!
-//! They run inside the worker's cage and in its process group, with nothing of its environment, and get a secret by
-//! standard input only. What they write to standard error is logged as the worker's own is.
+//! They run inside the worker's cage and in its process group, which is killed when the step is over, with nothing of its
+//! environment, and get a secret by standard input only. Nothing that they write becomes part of a message: they can read
+//! the file, and say the secret in a form that nobody would blot out.
 
 use std::io::{self, Write};
 use std::path::Path;

@@ -140,7 +140,7 @@ fn apply_done_twice_leaves_the_file_alone_and_reloads_again() {
     let Folder { path, place, folder } = folder("ini", "db.password", "[db]\npassword = old\n");
     let ran = folder.path().join("ran");
     let text = format!("env >{0}.env; cat >>{0}; echo \"ran $*\" >>{0}", ran.display());
-    let place = place.with("reload", script(&folder.path().join("hook"), &text));
+    let place = place.with("check", "/bin/true").with("reload", script(&folder.path().join("hook"), &text));
     yes(place.apply("app", "marker-new", NOBODY));
     let first = (fs::read(&path).expect("read"), fs::metadata(&path).expect("found").ino());
     yes(place.apply("app", "marker-new", NOBODY));
@@ -155,12 +155,19 @@ fn apply_done_twice_leaves_the_file_alone_and_reloads_again() {
 fn a_reload_that_fails_or_hangs_leaves_doubt_and_the_new_value() {
     let Folder { path, place, folder } = folder("env", "A", "A=old\n");
     let hook = folder.path().join("hook");
-    let place = place.with("reload", script(&hook, "exit 7"));
+    let place = place.with("check", "/bin/true").with("reload", script(&hook, "exit 7"));
     assert!(in_doubt(place.apply("app", "one", NOBODY)).contains("exit status: 7"));
     assert_eq!(fs::read_to_string(&path).expect("read"), "A=one\n");
     script(&hook, "exec sleep 60");
     let message = in_doubt(place.clone().deadline_ms(1_500).apply("app", "two", NOBODY));
     assert!(message.contains("reload did not end in time"), "{message}");
+    // Without a check nobody would learn of the failure: the file has the value, and that would be the proof.
+    let mut blind = place.clone();
+    blind.target.remove("check");
+    for step in [Step::Apply, Step::Verify, Step::Rehearse] {
+        let reply = blind.ask(&blind.request(step, Some(("app", "three")), Some(NOBODY)));
+        assert!(no(reply, Reason::Unsupported).contains("reload needs check"));
+    }
     // Nothing is changed for a program that can't be trusted, or is none.
     fs::set_permissions(&hook, fs::Permissions::from_mode(0o757)).expect("mode");
     assert!(no(place.apply("app", "three", NOBODY), Reason::Unsupported).contains("can be changed by others"));
@@ -175,7 +182,7 @@ fn a_reload_in_the_cage_can_signal_nobody_outside() {
     let Folder { place, folder, .. } = folder("env", "A", "A=old\n");
     let mut service = Command::new("sleep").arg("60").spawn().expect("sleep runs");
     let text = format!("kill -HUP {} 2>/dev/null", service.id());
-    let place = place.with("reload", script(&folder.path().join("hook"), &text));
+    let place = place.with("check", "/bin/true").with("reload", script(&folder.path().join("hook"), &text));
     let reply = place.apply("app", "new", NOBODY);
     let alive = service.try_wait().expect("its state").is_none();
     let _ = service.kill();

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use keywheel_protocol::{By, Reason, Reply, Step};
 use mosquitto::Mosquitto;
 use serde_json::json;
-use support::{Place, in_doubt, no, not_reached, reply_of, send, yes};
+use support::{Place, no, not_reached, reply_of, send, yes};
 
 const NOBODY: (By, &str, &str) = (By::Account, "ignored", "ignored");
 
@@ -355,25 +355,6 @@ fn openssl_makes_the_same_sha512_crypt() {
     fs::write(&path, format!("u:{}", String::from_utf8_lossy(&made.stdout))).expect("written");
     yes(place.verify("u", "of openssl"));
     no(place.verify("u", "other"), Reason::Credential);
-}
-
-#[test]
-fn a_reload_is_run_and_its_failure_leaves_doubt() {
-    let Folder { path, place, _folder } = folder();
-    let hook = path.with_file_name("hook");
-    let script = |text: &str| {
-        fs::write(&hook, format!("#!/bin/sh\n{text}\n")).expect("written");
-        fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).expect("mode");
-    };
-    let ran = path.with_file_name("ran");
-    script(&format!("echo ran >>{}", ran.display()));
-    let place = place.with("reload", hook.to_str().expect("UTF-8"));
-    yes(place.apply("md5", "new", NOBODY));
-    yes(place.apply("md5", "new", NOBODY));
-    assert_eq!(fs::read_to_string(&ran).expect("it ran"), "ran\nran\n", "the second time, too");
-    script("exit 3");
-    assert!(in_doubt(place.apply("md5", "newer", NOBODY)).contains("reload ended with exit status: 3"));
-    assert!(takes(&path, "md5", "newer"));
 }
 
 #[test]

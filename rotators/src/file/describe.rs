@@ -20,7 +20,10 @@ pub(crate) fn describe() -> Description {
         target: vec![
             Setting { access: Access::Replace, ..required(setting("path", SettingKind::Path, "the file")) },
             required(setting("format", formats, "what the file is written in")),
-            program("reload", "a program that makes the service read the file again; it gets no secret"),
+            program(
+                "reload",
+                "a program that makes the service read the file again; it gets no secret, and needs check",
+            ),
             program("check", "a program that tries the value at the service: JSON on its input, exit status 0 or 1"),
             setting("port", SettingKind::Port, "the TCP port that reload and check may connect to"),
             file("uses", "a file, a folder or a socket that reload and check need"),

@@ -57,13 +57,13 @@ impl<'a> Place<'a> {
     fn of(request: &'a Request) -> Result<Self, Reply> {
         let target = Settings(&request.target);
         let hook = |name: &'static str| target.text(name)?.map(|path| Hook::of(name, path)).transpose();
-        Ok(Self {
-            path: target.required("path")?,
-            format: format(target)?,
-            key: Settings(&request.credential).required("key")?,
-            reload: hook("reload")?,
-            check: hook("check")?,
-        })
+        let (reload, check) = (hook("reload")?, hook("check")?);
+        if reload.is_some() && check.is_none() {
+            // The file would be proof enough for a rotation whose reload failed, and nobody would learn of it.
+            return Err(unsupported("reload needs check: without it, nothing shows that a reload has failed"));
+        }
+        let key = Settings(&request.credential).required("key")?;
+        Ok(Self { path: target.required("path")?, format: format(target)?, key, reload, check })
     }
 }
 

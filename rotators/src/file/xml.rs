@@ -88,7 +88,7 @@ fn of_attribute(element: &str, attribute: &Attribute<'_, '_>, text: &str) -> Lea
 fn of_text(name: &str, element: Node<'_, '_>, text: &str) -> Option<Leaf> {
     let texts: Vec<_> = element.children().filter(|child| child.is_text()).collect();
     let (first, last) = (texts.first()?, texts.last()?);
-    let value = texts.iter().filter_map(Node::text).collect::<String>();
+    let value = Zeroizing::new(texts.iter().filter_map(Node::text).collect::<String>());
     let trimmed = value.trim_matches(BLANK);
     if trimmed.is_empty() {
         return None;

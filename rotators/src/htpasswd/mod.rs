@@ -17,7 +17,6 @@ use crate::deadline::Deadline;
 use crate::declare::{choice, default, flag, required, setting, text};
 use crate::failpoint;
 use crate::file_swap::SwapFile;
-use crate::hook::{self, Hook};
 use crate::settings::{Pair, Settings, is_plain};
 use dialect::{DIALECTS, Dialect, HASHES};
 use hash::Hash;
@@ -49,10 +48,6 @@ pub(crate) fn describe() -> Description {
                 "bcrypt's work factor (10 if absent), SHA-512-crypt's rounds (100000), argon2id's passes (3), Mosquitto's iterations (1000)",
             ),
             default("false", flag("create", "whether a user that is not in the file is added")),
-            Setting {
-                access: Access::Run,
-                ..setting("reload", SettingKind::Path, "a program that makes the server read the file again")
-            },
         ],
         credential: vec![required(text("account", "the user in the file"))],
     }
@@ -77,15 +72,14 @@ fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     let hash = change.hash.make(change.subject.password.expose(), change.cost)?;
     let file = SwapFile::lock(change.path, deadline)?;
     let Some(lines) = change.made(&file, &hash)? else {
-        // An earlier try of this very change took hold; the server may not have heard of it.
-        return Ok(hook::reload(change.reload, deadline));
+        // An earlier try of this very change took hold.
+        return Ok(Reply::yes());
     };
     failpoint::hit("worker.apply.before");
-    file.replace(&lines.into_bytes())?;
-    Ok(hook::reload(change.reload, deadline))
+    file.replace(&lines.into_bytes())
 }
 
-/// Everything that `apply` does, but for the change and the reload.
+/// Everything that `apply` does, but for the change.
 fn rehearse(request: &Request) -> Result<Reply, Reply> {
     let change = Change::of(request)?;
     let file = SwapFile::read(change.path)?;
@@ -102,7 +96,6 @@ struct Change<'a> {
     hash: Hash,
     cost: u32,
     create: bool,
-    reload: Option<Hook<'a>>,
 }
 
 impl<'a> Change<'a> {
@@ -129,7 +122,6 @@ impl<'a> Change<'a> {
             cost: settings.number("cost", hash.costs(), hash.usual_cost())?,
             // `alternate` begins with one user; the second is its business to add.
             create: settings.flag("create")? || Settings(&request.credential).accounts()?.is_some(),
-            reload: settings.text("reload")?.map(|path| Hook::of("reload", path)).transpose()?,
         })
     }
 
@@ -184,17 +176,16 @@ fn retire(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     }
     let target = Settings(&request.target);
     let (dialect, _) = Dialect::of(target)?;
-    let reload = target.text("reload")?.map(|path| Hook::of("reload", path)).transpose()?;
     let file = SwapFile::lock(target.required("path")?, deadline)?;
     let mut lines = Lines::of(file.contents());
     // Another try of this step may come after the user's next password: only the old one is taken away.
     let stands =
         lines.hash(subject.username).is_some_and(|hash| dialect.matches(hash, subject.password.expose()) == Some(true));
-    if stands {
-        lines.remove(subject.username);
-        file.replace(&lines.into_bytes())?;
+    if !stands {
+        return Ok(Reply::yes());
     }
-    Ok(hook::reload(reload, deadline))
+    lines.remove(subject.username);
+    file.replace(&lines.into_bytes())
 }
 
 fn discover(request: &Request) -> Result<Reply, Reply> {
