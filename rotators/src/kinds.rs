@@ -3,7 +3,7 @@
 use keywheel_protocol::{Description, Reply, Request, Yes};
 
 use crate::{
-    aws_iam, exec, htpasswd, http_api_key, ldap, local, mysql, postgres, rabbitmq, redis, ssh_key, ssh_password,
+    aws_iam, exec, file, htpasswd, http_api_key, ldap, local, mysql, postgres, rabbitmq, redis, ssh_key, ssh_password,
 };
 
 /// A built-in kind of target.
@@ -21,6 +21,7 @@ pub struct Kind {
 pub const KINDS: &[Kind] = &[
     Kind { name: "aws-iam", describe: aws_iam::describe, answer: aws_iam::answer },
     Kind { name: "exec", describe: exec::describe, answer: exec::answer },
+    Kind { name: "file", describe: file::describe, answer: file::answer },
     Kind { name: "htpasswd", describe: htpasswd::describe, answer: htpasswd::answer },
     Kind { name: "http-api-key", describe: http_api_key::describe, answer: http_api_key::answer },
     Kind { name: "ldap", describe: ldap::describe, answer: ldap::answer },

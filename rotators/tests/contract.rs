@@ -250,6 +250,19 @@ fn htpasswd_and_the_shell_example_keep_the_contract() {
     assert_eq!(fs::read_to_string(&path).expect("read"), format!("other:1\napp:{}\nlast:2\n", sha256("marker-first")));
 }
 
+#[test]
+fn file_keeps_the_contract() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("app.yaml");
+    let document = "# kept\ndb: {user: app, password: marker-first} # kept, too\n";
+    fs::write(&path, document).expect("written");
+    let target = format!("path={}", path.display());
+    let options = ["--target", &target, "--target", "format=yaml", "--credential", "key=db.password", "--restore"];
+    let secrets = json!({ "current": { "username": "app", "password": "marker-first" } });
+    assert_passes("file", &options, secrets, 2);
+    assert_eq!(fs::read_to_string(&path).expect("read"), document);
+}
+
 fn sha256(text: &str) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()

@@ -101,3 +101,30 @@ fn i1_htpasswd_workers_may_die_anywhere_and_leave_nothing_behind() {
     let left: Vec<_> = std::fs::read_dir(folder.path()).expect("listed").flatten().map(|e| e.file_name()).collect();
     assert_eq!(left, ["users"]);
 }
+
+/// Without a retire of its own: the steps that it has, at each of their points.
+#[test]
+fn i1_file_workers_may_die_anywhere_and_leave_nothing_behind() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("conf");
+    std::fs::write(&path, "[db]\npassword = first\nuser = app\n").expect("written");
+    let place = Place::new("file", json!({ "path": path, "format": "ini" })).credential("key", "db.password");
+    let nobody = (By::Account, "app", "ignored");
+    let mut current = "first".to_owned();
+    for point in FAIL_POINTS.iter().filter(|point| !point.contains("retire")) {
+        if point.contains("verify") {
+            dies_and_is_repeated(&place, point, Step::Verify, ("app", &current), nobody);
+        } else {
+            let new = format!("new-{}", point.len());
+            dies_and_is_repeated(&place, point, Step::Apply, ("app", &new), nobody);
+            let text = std::fs::read_to_string(&path).expect("read");
+            let there = if point.ends_with("before") { &current } else { &new };
+            assert_eq!(text, format!("[db]\npassword = {there}\nuser = app\n"), "{point}");
+            yes(place.apply("app", &new, nobody));
+            current = new;
+        }
+        yes(place.verify("app", &current));
+    }
+    let left: Vec<_> = std::fs::read_dir(folder.path()).expect("listed").flatten().map(|e| e.file_name()).collect();
+    assert_eq!(left, ["conf"]);
+}

@@ -1,5 +1,7 @@
-//! The htpasswd rotator against Apache's own tool.
+//! The htpasswd rotator against Apache's own tool, Mosquitto, and Dovecot's `doveadm`.
 
+#[path = "../../tests/support/mosquitto.rs"]
+mod mosquitto;
 mod support;
 
 use std::fs;
@@ -8,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use keywheel_protocol::{By, Reason, Reply, Step};
+use mosquitto::Mosquitto;
 use serde_json::json;
 use support::{Place, no, not_reached, reply_of, send, yes};
 
@@ -131,7 +134,7 @@ fn each_no_says_why_and_changes_nothing() {
     for user in ["a:b", "#a", "a\nb:c", ""] {
         no(place.apply(user, "new", NOBODY), Reason::Unsupported);
     }
-    assert!(no(place.verify("md5", "old"), Reason::Unsupported).contains("not bcrypt's"));
+    assert!(no(place.verify("md5", "old"), Reason::Unsupported).contains("md5 (apr1), which can't be checked"));
     no(place.clone().with("cost", 3).apply("md5", "new", NOBODY), Reason::Unsupported);
     no(place.clone().with("path", "relative").apply("md5", "new", NOBODY), Reason::Unsupported);
     no(place.clone().with("path", "/nowhere/passwords").apply("md5", "new", NOBODY), Reason::Missing);
@@ -253,4 +256,115 @@ fn discover_lists_users_and_the_kind_of_their_hash() {
         .map(|account| format!("{} {}", account.name, account.facts["hash"].as_str().expect("text")))
         .collect();
     assert_eq!(found, ["other md5 (apr1)", "bcrypt bcrypt", "md5 md5 (apr1)", "sha sha1", "sha512 sha512-crypt"]);
+}
+
+#[test]
+fn mosquitto_takes_the_new_password_and_refuses_the_old_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("passwords");
+    fs::write(&path, "").expect("written");
+    for user in ["other", "app"] {
+        let mut command = Command::new("mosquitto_passwd");
+        let status = command.arg("-b").arg(&path).args([user, "marker-old"]).status();
+        assert!(status.expect("mosquitto_passwd runs (apt-get install mosquitto)").success());
+    }
+    let other = fs::read_to_string(&path).expect("read").lines().next().expect("a line").to_owned();
+    let broker = Mosquitto::start(&path);
+    let place = Place::new("htpasswd", json!({ "path": path, "format": "mosquitto" }));
+    yes(place.verify("app", "marker-old"));
+    assert!(broker.login_works("app", "marker-old") && !broker.login_works("app", "marker-new"));
+    yes(place.ask(&place.request(Step::Rehearse, Some(("app", "marker-new")), None)));
+    yes(place.apply("app", "marker-new", NOBODY));
+    yes(place.verify("app", "marker-new"));
+    no(place.verify("app", "marker-old"), Reason::Credential);
+    assert!(broker.login_works("app", "marker-old"), "the broker has not read the file yet");
+    broker.reload();
+    assert!(broker.login_works("app", "marker-new") && !broker.login_works("app", "marker-old"));
+    assert!(broker.login_works("other", "marker-old"));
+    let text = fs::read_to_string(&path).expect("read");
+    assert!(text.starts_with(&other) && text.contains("\napp:$7$1000$") && !text.contains("marker"), "{text}");
+    // i8: nothing of the password is in the broker's log.
+    assert!(!broker.log().contains("marker-"), "{}", broker.log());
+    // Mosquitto's old hash is not the $6$ of crypt(3).
+    fs::write(&path, "app:$6$saltsalt$aGFzaA==\n").expect("written");
+    no(place.verify("app", "x"), Reason::Unsupported);
+}
+
+/// What Dovecot's own tool says of a hash with its scheme.
+fn dovecot_takes(written: &str, password: &str) -> bool {
+    let mut command = Command::new("doveadm");
+    command.args(["-c", "/dev/null", "pw", "-t", written, "-p", password]);
+    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.expect("doveadm runs (apt-get install dovecot-core)").success()
+}
+
+#[test]
+fn dovecot_takes_each_hash_with_its_scheme_and_keeps_the_other_fields() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("users");
+    let fields = "1000:1000::/home/app::userdb_quota=5G allow_nets=192.0.2.0/24";
+    fs::write(&path, format!("# users\nbox@ex.org:{{PLAIN}}marker-old:{fields}\nother:{{PLAIN}}x::::::\n"))
+        .expect("written");
+    let place = Place::new("htpasswd", json!({ "path": path, "format": "dovecot" }));
+    assert!(no(place.verify("box@ex.org", "marker-old"), Reason::Unsupported).contains("can't be checked"));
+    for (hash, cost, scheme) in [
+        ("bcrypt", 5, "{BLF-CRYPT}$2y$"),
+        ("sha512-crypt", 1_500, "{SHA512-CRYPT}$6$"),
+        ("argon2id", 2, "{ARGON2ID}$argon2id$"),
+    ] {
+        let place = place.clone().with("hash", hash).with("cost", cost);
+        let new = format!("marker'\"$(x) \\: {hash}");
+        yes(place.apply("box@ex.org", &new, NOBODY));
+        yes(place.verify("box@ex.org", &new));
+        no(place.verify("box@ex.org", "marker-old"), Reason::Credential);
+        let text = fs::read_to_string(&path).expect("read");
+        let lines: Vec<&str> = text.lines().collect();
+        let written = lines[1].strip_prefix("box@ex.org:").and_then(|rest| rest.strip_suffix(&format!(":{fields}")));
+        let written = written.expect("the fields are kept");
+        assert!(written.starts_with(scheme), "{written}");
+        assert!(dovecot_takes(written, &new) && !dovecot_takes(written, "marker-old"), "{written}");
+        assert_eq!((lines[0], lines[2], lines.len()), ("# users", "other:{PLAIN}x::::::", 3));
+        let again = fs::read(&path).expect("read");
+        yes(place.apply("box@ex.org", &new, NOBODY));
+        assert_eq!(fs::read(&path).expect("read"), again, "done twice is done once");
+    }
+    // What Dovecot made is checked here, too.
+    for scheme in ["BLF-CRYPT", "SHA512-CRYPT", "ARGON2ID", "ARGON2I", "CRYPT"] {
+        let made = Command::new("doveadm").args(["-c", "/dev/null", "pw", "-s", scheme, "-p", "of dovecot"]).output();
+        let made = String::from_utf8(made.expect("doveadm").stdout).expect("UTF-8");
+        fs::write(&path, format!("u:{}\n", made.trim())).expect("written");
+        yes(place.verify("u", "of dovecot"));
+        no(place.verify("u", "other"), Reason::Credential);
+    }
+}
+
+#[test]
+fn openssl_makes_the_same_sha512_crypt() {
+    let Folder { path, place, _folder } = folder();
+    let place = place.with("hash", "sha512-crypt").with("cost", 5_000);
+    yes(place.apply("md5", "it's new", NOBODY));
+    assert!(takes(&path, "md5", "it's new") && !takes(&path, "md5", "old"), "Apache's own tool");
+    let text = fs::read_to_string(&path).expect("read");
+    let hash = text.lines().find_map(|line| line.strip_prefix("md5:")).expect("the line");
+    let salt = hash.split('$').nth(3).expect("a salt");
+    let made =
+        Command::new("openssl").args(["passwd", "-6", "-salt", &format!("rounds=5000${salt}"), "it's new"]).output();
+    assert_eq!(String::from_utf8_lossy(&made.expect("openssl runs").stdout).trim(), hash);
+    // Of openssl's making, with the usual rounds unsaid.
+    let made = Command::new("openssl").args(["passwd", "-6", "of openssl"]).output().expect("openssl runs");
+    fs::write(&path, format!("u:{}", String::from_utf8_lossy(&made.stdout))).expect("written");
+    yes(place.verify("u", "of openssl"));
+    no(place.verify("u", "other"), Reason::Credential);
+}
+
+#[test]
+fn a_rehearsal_says_what_apply_would_and_changes_nothing() {
+    let Folder { path, place, _folder } = folder();
+    let before = (fs::read(&path).expect("read"), fs::metadata(&path).expect("found").ino());
+    let rehearse = |user: &str, password: &str| place.ask(&place.request(Step::Rehearse, Some((user, password)), None));
+    yes(rehearse("md5", "new"));
+    no(rehearse("nobody", "new"), Reason::Missing);
+    no(rehearse("md5", &"x".repeat(73)), Reason::Policy);
+    assert_eq!((fs::read(&path).expect("read"), fs::metadata(&path).expect("found").ino()), before);
+    assert_eq!(fs::read_dir(path.parent().expect("a folder")).expect("listed").count(), 1);
 }

@@ -1,9 +1,10 @@
-//! Password files of Apache httpd and nginx (`htpasswd`): one line `user:hash` per user.
+//! Password files with one line per user: those of Apache httpd and nginx (`htpasswd`), Dovecot and Mosquitto.
 //!
-//! A change rewrites one line and leaves every other byte alone. New hashes are bcrypt in the notation `$2y$`, which both
-//! servers know.
+//! A change rewrites one line and leaves every other byte alone. New hashes are bcrypt in the notation `$2y$` unless
+//! another one is asked for.
 
-mod file;
+mod dialect;
+mod hash;
 mod lines;
 
 use keywheel_protocol::{
@@ -13,35 +14,40 @@ use keywheel_protocol::{
 use serde_json::{Map, Value};
 
 use crate::deadline::Deadline;
-use crate::declare::{default, flag, required, setting, text};
+use crate::declare::{choice, default, flag, required, setting, text};
 use crate::failpoint;
+use crate::file_swap::SwapFile;
 use crate::settings::{Pair, Settings, is_plain};
-use file::PasswordFile;
+use dialect::{DIALECTS, Dialect, HASHES};
+use hash::Hash;
 use lines::Lines;
 
-/// bcrypt looks at this many bytes of a password and ignores the rest.
-const PASSWORD_BYTES_MAX: usize = 72;
 /// The longest user name, as in Apache's own tool.
 const NAME_BYTES_MAX: usize = 255;
-/// The work factors that are accepted: `htpasswd -C`'s range.
-const COSTS: std::ops::RangeInclusive<u32> = 4..=17;
-/// About 50 ms for each request that the server checks: it has no session to remember.
-const COST: u32 = 10;
-
 /// What the rotator says of itself.
 pub(crate) fn describe() -> Description {
     Description {
         kind: "htpasswd".to_owned(),
-        summary: "Users in a password file of Apache httpd or nginx".to_owned(),
+        summary: "Users in a password file of Apache httpd, nginx, Dovecot or Mosquitto".to_owned(),
         origin: Origin::Ours,
         overlap: Overlap::Replaces,
         makes: Makes::Password,
         needs_login: false,
         strategies: vec![Strategy::Replace, Strategy::Alternate],
-        steps: vec![Step::Describe, Step::Apply, Step::Verify, Step::Retire, Step::Discover],
+        steps: vec![Step::Describe, Step::Apply, Step::Verify, Step::Retire, Step::Discover, Step::Rehearse],
         target: vec![
             Setting { access: Access::Replace, ..required(setting("path", SettingKind::Path, "the password file")) },
-            default("10", setting("cost", SettingKind::Integer, "bcrypt's work factor for new hashes, 4 to 17")),
+            choice("format", &DIALECTS.map(|(name, _)| name), "whose file it is"),
+            choice(
+                "hash",
+                &HASHES.map(|(name, _)| name),
+                "how new passwords are hashed; Mosquitto has a hash of its own",
+            ),
+            setting(
+                "cost",
+                SettingKind::Integer,
+                "bcrypt's work factor (10 if absent), SHA-512-crypt's rounds (100000), argon2id's passes (3), Mosquitto's iterations (1000)",
+            ),
             default("false", flag("create", "whether a user that is not in the file is added")),
         ],
         credential: vec![required(text("account", "the user in the file"))],
@@ -56,61 +62,106 @@ pub(crate) fn answer(request: &Request) -> Reply {
         Step::Verify => verify(request),
         Step::Retire => retire(request, deadline),
         Step::Discover => discover(request),
-        Step::Describe | Step::Rehearse => Err(Reply::no(Reason::Unsupported, "this kind does not answer that step")),
+        Step::Rehearse => rehearse(request),
+        Step::Describe => Err(Reply::no(Reason::Unsupported, "this kind does not answer that step")),
     };
     step.unwrap_or_else(|reply| reply)
 }
 
 fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
-    let subject = subject(request)?;
-    let settings = Settings(&request.target);
-    let cost = settings.number("cost", COSTS, COST)?;
-    // `alternate` begins with one user; the second is its business to add.
-    let create = settings.flag("create")? || Settings(&request.credential).accounts()?.is_some();
-    let password = subject.password.expose();
-    if password.len() > PASSWORD_BYTES_MAX {
-        let message =
-            format!("the password has {} bytes, and bcrypt ignores all after {PASSWORD_BYTES_MAX}", password.len());
-        return Err(Reply::no(Reason::Policy, message));
-    }
-    if !is_plain(subject.password) {
-        let message = "the password must be of printable ASCII characters: browsers differ in how they encode others";
-        return Err(Reply::no(Reason::Policy, message));
-    }
-    let hash = bcrypt::hash_with_result(password, cost)
-        .map_err(|error| Reply::not_reached(format!("no hash could be made, and nothing was changed: {error}")))?
-        .format_for_version(bcrypt::Version::TwoY);
-    let file = PasswordFile::lock(settings.required("path")?, deadline)?;
-    let mut lines = Lines::of(file.contents());
-    if lines.hash(subject.username).is_some_and(|hash| matches(hash, password) == Some(true)) {
+    let change = Change::of(request)?;
+    let hash = change.hash.make(change.subject.password.expose(), change.cost)?;
+    let file = SwapFile::lock(change.path, deadline)?;
+    let Some(lines) = change.made(&file, &hash)? else {
         // An earlier try of this very change took hold.
         return Ok(Reply::yes());
-    }
-    if !lines.set(subject.username, &hash) {
-        if !create {
-            let message = format!("the file has no user {}; create = true would add it", subject.username);
-            return Err(Reply::no(Reason::Missing, message));
-        }
-        lines.add(subject.username, &hash);
-    }
+    };
     failpoint::hit("worker.apply.before");
     file.replace(&lines.into_bytes())
 }
 
+/// Everything that `apply` does, but for the change.
+fn rehearse(request: &Request) -> Result<Reply, Reply> {
+    let change = Change::of(request)?;
+    let file = SwapFile::read(change.path)?;
+    file.rehearse()?;
+    change.made(&file, "rehearsed")?;
+    Ok(Reply::yes())
+}
+
+/// What an `apply` is about to do, checked as far as it can be without the file.
+struct Change<'a> {
+    subject: Pair<'a>,
+    path: &'a str,
+    dialect: Dialect,
+    hash: Hash,
+    cost: u32,
+    create: bool,
+}
+
+impl<'a> Change<'a> {
+    fn of(request: &'a Request) -> Result<Self, Reply> {
+        let subject = subject(request)?;
+        let settings = Settings(&request.target);
+        let (dialect, hash) = Dialect::of(settings)?;
+        let most = hash.password_bytes_max();
+        let length = subject.password.expose().len();
+        if length > most {
+            let message = format!("the password has {length} bytes, and of such a hash {most} is the most that counts");
+            return Err(Reply::no(Reason::Policy, message));
+        }
+        if !is_plain(subject.password) {
+            let message =
+                "the password must be of printable ASCII characters: clients differ in how they encode others";
+            return Err(Reply::no(Reason::Policy, message));
+        }
+        Ok(Self {
+            subject,
+            path: settings.required("path")?,
+            dialect,
+            hash,
+            cost: settings.number("cost", hash.costs(), hash.usual_cost())?,
+            // `alternate` begins with one user; the second is its business to add.
+            create: settings.flag("create")? || Settings(&request.credential).accounts()?.is_some(),
+        })
+    }
+
+    /// The file's lines with the new hash; nothing if the password is in force already.
+    fn made<Guard>(&self, file: &SwapFile<Guard>, hash: &str) -> Result<Option<Lines>, Reply> {
+        let mut lines = Lines::of(file.contents());
+        let (user, password) = (self.subject.username, self.subject.password.expose());
+        if lines.hash(user).is_some_and(|there| self.dialect.matches(there, password) == Some(true)) {
+            return Ok(None);
+        }
+        let written = self.dialect.written(self.hash, hash);
+        if !lines.set(user, &written) {
+            if !self.create {
+                let message = format!("the file has no user {user}; create = true would add it");
+                return Err(Reply::no(Reason::Missing, message));
+            }
+            lines.add(user, &written);
+        }
+        Ok(Some(lines))
+    }
+}
+
 fn verify(request: &Request) -> Result<Reply, Reply> {
     let subject = subject(request)?;
-    let file = PasswordFile::read(Settings(&request.target).required("path")?)?;
+    let target = Settings(&request.target);
+    let (dialect, _) = Dialect::of(target)?;
+    let file = SwapFile::read(target.required("path")?)?;
     let lines = Lines::of(file.contents());
     let user = subject.username;
     let Some(hash) = lines.hash(user) else {
         return Err(Reply::no(Reason::Credential, format!("the file has no user {user}")));
     };
-    match matches(hash, subject.password.expose()) {
+    match dialect.matches(hash, subject.password.expose()) {
         Some(true) => Ok(Reply::yes()),
         Some(false) => Err(Reply::no(Reason::Credential, format!("the password is not the one of {user}"))),
         None => {
             let message = format!(
-                "the hash of {user} is not bcrypt's, and no other can be checked; set it once with `htpasswd -B`"
+                "the hash of {user} is {}, which can't be checked; set it once by the server's own tool, with a hash that can",
+                dialect.kind_of(hash)
             );
             Err(Reply::no(Reason::Unsupported, message))
         }
@@ -124,11 +175,13 @@ fn retire(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     if !accounts.contains(&subject.username) {
         return Err(Reply::no(Reason::Unsupported, format!("{} is none of the accounts", subject.username)));
     }
-    let file = PasswordFile::lock(Settings(&request.target).required("path")?, deadline)?;
+    let target = Settings(&request.target);
+    let (dialect, _) = Dialect::of(target)?;
+    let file = SwapFile::lock(target.required("path")?, deadline)?;
     let mut lines = Lines::of(file.contents());
     // Another try of this step may come after the user's next password: only the old one is taken away.
     let stands =
-        lines.hash(subject.username).is_some_and(|hash| matches(hash, subject.password.expose()) == Some(true));
+        lines.hash(subject.username).is_some_and(|hash| dialect.matches(hash, subject.password.expose()) == Some(true));
     if !stands {
         return Ok(Reply::yes());
     }
@@ -137,9 +190,11 @@ fn retire(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
 }
 
 fn discover(request: &Request) -> Result<Reply, Reply> {
-    let file = PasswordFile::read(Settings(&request.target).required("path")?)?;
+    let target = Settings(&request.target);
+    let (dialect, _) = Dialect::of(target)?;
+    let file = SwapFile::read(target.required("path")?)?;
     let account = |(name, hash): (&str, &str)| {
-        let facts = Map::from_iter([("hash".to_owned(), Value::from(kind_of(hash)))]);
+        let facts = Map::from_iter([("hash".to_owned(), Value::from(dialect.kind_of(hash)))]);
         Account { name: name.to_owned(), facts }
     };
     let accounts = Lines::of(file.contents()).users().map(account).collect();
@@ -156,23 +211,4 @@ fn subject(request: &Request) -> Result<Pair<'_>, Reply> {
         return Err(Reply::no(Reason::Unsupported, message));
     }
     Ok(subject)
-}
-
-/// Whether the hash is the password's; nothing if it is not bcrypt's.
-fn matches(hash: &str, password: &str) -> Option<bool> {
-    if kind_of(hash) != "bcrypt" {
-        return None;
-    }
-    bcrypt::verify(password, hash).ok()
-}
-
-fn kind_of(hash: &str) -> &'static str {
-    match hash {
-        _ if ["$2y$", "$2a$", "$2b$"].iter().any(|start| hash.starts_with(start)) => "bcrypt",
-        _ if hash.starts_with("$apr1$") => "md5 (apr1)",
-        _ if hash.starts_with("{SHA}") => "sha1",
-        _ if hash.starts_with("$5$") => "sha256-crypt",
-        _ if hash.starts_with("$6$") => "sha512-crypt",
-        _ => "unknown",
-    }
 }
