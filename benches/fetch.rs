@@ -169,7 +169,13 @@ fn handout(socket: &Path) {
     let (_config, config) = tokio::sync::watch::channel(Arc::new(config));
     let (audit, _) = AuditLog::open(&dir.join("audit.jsonl"), None, Clock).unwrap();
     let handout = Handout::default();
-    handout.unseal(Sources { config, reader: opened.reader.clone(), audit: Arc::new(audit), promotions });
+    handout.unseal(Sources {
+        config,
+        reader: opened.reader.clone(),
+        audit: Arc::new(audit),
+        promotions,
+        leases: tokio::sync::mpsc::channel(1).0,
+    });
     let listener = UnixListener::bind(socket).unwrap();
     let limits = ServerLimits { connections: 8192, patience: Duration::from_secs(10) };
     let options = tokio::runtime::LocalOptions::default();

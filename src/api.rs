@@ -250,6 +250,36 @@ pub struct Done {
     pub message: String,
 }
 
+/// `POST /v1/leases`: the accounts made for one process and one time. Body [`Select`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Leases {
+    /// Oldest first.
+    pub leases: Vec<LeaseRow>,
+}
+
+/// One lease. `POST /v1/end`, body [`Name`], ends it before its time.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LeaseRow {
+    /// Its name.
+    pub name: CredentialName,
+    /// The account made for it.
+    pub account: Option<String>,
+    /// Where its making or its end stands.
+    pub phase: PhaseName,
+    /// The user that asked.
+    pub uid: u32,
+    /// The process that asked.
+    pub pid: i32,
+    /// When it began.
+    pub began: Timestamp,
+    /// When it ends at the latest.
+    pub ends: Timestamp,
+    /// Whether it ends with the process.
+    pub ends_with_process: bool,
+    /// The last answer of the target that was not yes.
+    pub trouble: Option<String>,
+}
+
 /// `POST /v1/schedule`. Body [`Name`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ScheduleReply {

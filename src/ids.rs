@@ -21,7 +21,16 @@ pub enum NameError {
     /// An empty part, or one that starts with a dot.
     #[error("each part of a name between slashes starts with a letter or digit")]
     Part,
+    /// What follows a `~` is no lease's id.
+    #[error("behind '~' stands the id of a lease: {LEASE_ID_CHARS} of a-z and 2-7")]
+    Lease,
 }
+
+/// Characters of a lease's id.
+const LEASE_ID_CHARS: usize = 8;
+
+/// The digits of ids and labels.
+const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
 fn checked(text: &str) -> Result<Arc<str>, NameError> {
     if text.is_empty() || text.len() > NAME_BYTES_MAX {
@@ -36,8 +45,19 @@ fn checked(text: &str) -> Result<Arc<str>, NameError> {
     Ok(text.into())
 }
 
+/// A credential's name, or that of a lease of it.
+fn checked_lease(text: &str) -> Result<Arc<str>, NameError> {
+    let Some((name, id)) = text.split_once('~') else { return checked(text) };
+    checked(name)?;
+    if id.len() == LEASE_ID_CHARS && id.bytes().all(|digit| ALPHABET.contains(&digit)) {
+        Ok(text.into())
+    } else {
+        Err(NameError::Lease)
+    }
+}
+
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident, $checked:ident) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -54,7 +74,7 @@ macro_rules! name {
             type Err = NameError;
 
             fn from_str(text: &str) -> Result<Self, NameError> {
-                checked(text).map(Self)
+                $checked(text).map(Self)
             }
         }
 
@@ -62,7 +82,7 @@ macro_rules! name {
             type Error = NameError;
 
             fn try_from(text: String) -> Result<Self, NameError> {
-                checked(&text).map(Self)
+                $checked(&text).map(Self)
             }
         }
 
@@ -87,12 +107,28 @@ macro_rules! name {
 }
 
 name! {
-    /// What a credential is called, e.g. `billing/db`: parts of `a-z 0-9 . _ -` divided by slashes, 1 to 128 bytes.
-    CredentialName
+    /// What a credential is called, e.g. `billing/db`: parts of `a-z 0-9 . _ -` divided by slashes, 1 to 128 bytes. The
+    /// account of one lease is called `billing/db~` and eight characters of `a-z2-7`.
+    CredentialName, checked_lease
 }
 name! {
     /// What a target is called in the configuration; the rules of [`CredentialName`].
-    TargetName
+    TargetName, checked
+}
+
+impl CredentialName {
+    /// The name of a lease of this credential, by 5 random bytes.
+    pub fn lease(&self, random: [u8; 5]) -> Self {
+        let number = random.iter().fold(0u64, |number, byte| number << 8 | u64::from(*byte));
+        let id = (0..LEASE_ID_CHARS).map(|place| ALPHABET[(number >> (place * 5)) as usize & 31] as char);
+        Self(self.0.chars().chain(['~']).chain(id).collect::<String>().into())
+    }
+
+    /// The credential that this is a lease of, and the lease's id.
+    pub fn leased(&self) -> Option<(Self, &str)> {
+        let (name, id) = self.0.split_once('~')?;
+        Some((Self(name.into()), id))
+    }
 }
 
 /// One secret of a credential, numbered from 1 and never reused.
@@ -114,7 +150,6 @@ pub struct Token(String);
 impl Token {
     /// The token made of 16 random bytes.
     pub fn from_random(bytes: [u8; 16]) -> Self {
-        const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
         let number = u128::from_be_bytes(bytes);
         let letters = (0..26u32).map(|place| ALPHABET[(number >> (place * 5)) as usize & 31] as char);
         Self("kw-".chars().chain(letters).collect())
@@ -138,6 +173,19 @@ mod tests {
         for bad in ["", "/a", "a/", "a//b", "../etc", "a/.b", "A", "a b", "ä", "a\0", &"x".repeat(129)] {
             assert!(bad.parse::<CredentialName>().is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_lease_has_the_name_of_its_credential_and_an_id() {
+        let name: CredentialName = "billing/report".parse().expect("a name");
+        let lease = name.lease([0x12, 0x34, 0x56, 0x78, 0x9a]);
+        assert_eq!(lease.as_str().parse::<CredentialName>().as_ref(), Ok(&lease));
+        assert_eq!(lease.leased().map(|(of, id)| (of, id.len())), Some((name.clone(), 8)));
+        assert_eq!(name.leased(), None);
+        for bad in ["a~", "a~abc", "a~ABCDEFGH", "a~abcdefg1", "~abcdefgh", "a~abcdefgh~abcdefgh", "a~abcdefghi"] {
+            assert!(bad.parse::<CredentialName>().is_err(), "{bad:?}");
+        }
+        assert!("a~abcdefgh".parse::<TargetName>().is_err());
     }
 
     #[test]

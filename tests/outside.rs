@@ -15,6 +15,8 @@ mod handout;
 mod invariants;
 #[path = "outside/kit.rs"]
 mod kit;
+#[path = "outside/lease.rs"]
+mod lease;
 #[path = "outside/overlap.rs"]
 mod overlap;
 #[path = "outside/own_keys.rs"]

@@ -55,6 +55,26 @@ impl<'a> Settings<'a> {
             _ => Err(wrong("accounts", "a list of two different names")),
         }
     }
+
+    /// The account of a lease, under strategy `ephemeral`.
+    pub(crate) fn leased(self) -> Result<Option<Leased<'a>>, Reply> {
+        if self.text("strategy")? != Some("ephemeral") {
+            return Ok(None);
+        }
+        let [model, account] = self.accounts()?.ok_or_else(|| wrong("accounts", "a model and the lease's account"))?;
+        Ok(Some(Leased { model, account, expires_at: self.text("expires_at")? }))
+    }
+}
+
+/// An account made for one lease.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Leased<'a> {
+    /// The account whose rights it gets.
+    pub(crate) model: &'a str,
+    /// Its own name.
+    pub(crate) account: &'a str,
+    /// When it ends (RFC 3339, UTC). Absent in a rehearsal.
+    pub(crate) expires_at: Option<&'a str>,
 }
 
 fn wrong(name: &str, expected: &str) -> Reply {

@@ -113,6 +113,16 @@ pub enum Command {
     Reconcile(Name),
     /// Let a halted rotation go on
     Resume(Name),
+    /// The accounts made for one lease each, and who holds them
+    Leases {
+        /// Only those of these credentials
+        names: Vec<CredentialName>,
+    },
+    /// End a lease before its time: its account is dropped
+    End {
+        /// The lease, as `keywheel leases` names it
+        name: CredentialName,
+    },
     /// Let scheduled rotations go on after the wall clock has jumped
     AcceptClock,
     /// Find all problems of a configuration; needs no daemon

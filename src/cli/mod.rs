@@ -81,6 +81,8 @@ fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Adopt(args) => wait_for(simple::secret(simple::Taking::Adopt, args, slow, out)),
         Command::Reconcile(args) => wait_for(simple::named("reconcile", args.name, slow, out)),
         Command::Resume(args) => wait_for(simple::named("resume", args.name, slow, out)),
+        Command::Leases { names } => wait_for(show::leases(names, quick, out)),
+        Command::End { name } => wait_for(simple::named("end", name, slow, out)),
         Command::AcceptClock => wait_for(simple::accept_clock(quick, out)),
         Command::Check(args) => offline::check(&args, out),
         Command::Schedule(args) => wait_for(show::schedule(args.name, quick, out)),

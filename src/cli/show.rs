@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::api::{self, History, Name, ScheduleReply, Show, WhyReply};
+use crate::api::{self, History, Leases, Name, ScheduleReply, Select, Show, WhyReply};
 use crate::cli::args;
 use crate::cli::client::Client;
 use crate::cli::error::CliError;
@@ -60,6 +60,40 @@ pub(super) async fn history(name: CredentialName, client: &Client, out: &Out) ->
             (Tone::Plain, &moment(row.info.retired)),
             (Tone::Plain, row.info.account.as_deref().unwrap_or("-")),
             (Tone::Plain, &word(row.info.source)),
+        ]);
+    }
+    out.print(&table.render(""))?;
+    Ok(Exit::Ok)
+}
+
+/// `leases`: the accounts made for one lease each.
+///
+/// # Errors
+/// Those of [`Client::call`] and [`Out::print`].
+pub(super) async fn leases(names: Vec<CredentialName>, client: &Client, out: &Out) -> Result<Exit, CliError> {
+    let select = if names.is_empty() { Select::All } else { Select::Names(names) };
+    let reply = client.call::<Leases>("leases", &select).await?;
+    if out.json {
+        out.print_json(&reply.raw)?;
+        return Ok(Exit::Ok);
+    }
+    if reply.value.leases.is_empty() {
+        out.say("there is no lease now")?;
+        return Ok(Exit::Ok);
+    }
+    let mut table = out.table(&["LEASE", "PHASE", "ACCOUNT", "UID", "PID", "BEGAN", "ENDS", "TROUBLE"]);
+    for row in &reply.value.leases {
+        let ends = relative(row.ends, out.now);
+        let ends = if row.ends_with_process { format!("{ends}, or with {}", row.pid) } else { ends };
+        table.row([
+            (Tone::Plain, row.name.as_str()),
+            (tone_of(row.phase), &row.phase.to_string()),
+            (Tone::Plain, row.account.as_deref().unwrap_or("-")),
+            (Tone::Plain, &row.uid.to_string()),
+            (Tone::Plain, &row.pid.to_string()),
+            (Tone::Plain, &relative(row.began, out.now)),
+            (Tone::Plain, &ends),
+            (Tone::Plain, row.trouble.as_deref().unwrap_or("-")),
         ]);
     }
     out.print(&table.render(""))?;
@@ -267,6 +301,10 @@ fn rotation(phase: &Phase, out: &Out) -> Rows {
         Phase::Halted { candidates, token, .. } => {
             vec![(Tone::Plain, "candidates", numbers(candidates)), (Tone::Plain, "label", token.as_str().to_owned())]
         }
+        Phase::Ending { tries, .. } => vec![
+            (Tone::Plain, "stands at", "the account is being dropped".to_owned()),
+            (Tone::Plain, "tries", tried(*tries)),
+        ],
     }
 }
 

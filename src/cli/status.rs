@@ -66,7 +66,7 @@ pub(super) async fn list(client: &Client, out: &Out) -> Result<Exit, CliError> {
 pub(super) fn tone_of(phase: PhaseName) -> Tone {
     match phase {
         PhaseName::Resting => Tone::Good,
-        PhaseName::Staged | PhaseName::Applied | PhaseName::Retiring => Tone::Busy,
+        PhaseName::Staged | PhaseName::Applied | PhaseName::Retiring | PhaseName::Ending => Tone::Busy,
         PhaseName::Halted => Tone::Bad,
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use keywheel_protocol::{By, Makes, Origin, Overlap, Strategy};
 
-use super::model::{Credential, Initial, Limits};
+use super::model::{Credential, Initial, LeaseRules, Limits};
 use super::section::{Notes, Section};
 use super::settings;
 use super::targets::{self, named};
@@ -31,14 +31,35 @@ pub fn strategy_word(strategy: Strategy) -> &'static str {
 }
 
 /// Keys of a credential that are not its rotator's.
-pub(super) const OWN_KEYS: [&str; 9] =
-    ["target", "accounts", "strategy", "change_by", "generation", "schedule", "grace", "group", "initial"];
+pub(super) const OWN_KEYS: [&str; 12] = [
+    "target",
+    "accounts",
+    "strategy",
+    "change_by",
+    "generation",
+    "schedule",
+    "grace",
+    "group",
+    "initial",
+    "lifetime",
+    "leases",
+    "ends_with",
+];
 
 /// A rotator that describes this setting of a credential turns over accounts; `accounts` may stand in its place.
 const ACCOUNT: &str = "account";
 
 /// How long the version before stays valid unless the configuration says otherwise.
 const GRACE: Duration = Duration::from_secs(600);
+
+/// How long a lease lasts unless the configuration says otherwise, at least and at most.
+const LIFETIME: Duration = Duration::from_secs(3600);
+const LIFETIME_RANGE: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(10)..=Duration::from_secs(90 * 24 * 3600);
+
+/// How many leases of a credential there are at a time unless the configuration says otherwise, and at most.
+const LEASES: usize = 20;
+const LEASES_MAX: i64 = 1000;
 
 /// The longest grace.
 const GRACE_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -96,6 +117,10 @@ pub(super) fn read<'a>(
     for (name, place, node) in all.into_iter().flat_map(Section::entries) {
         let Some(section) = Section::of_node(notes, place, node) else { continue };
         let Some(name) = named::<CredentialName>(notes, name, place, "a credential") else { continue };
+        if name.leased().is_some() {
+            notes.problem(place, "`~` stands in the names of leases only", "give it another name".to_owned());
+            continue;
+        }
         if let Some(credential) = credential(notes, &section, &name, around) {
             credentials.insert(name, (Arc::new(credential), place.clone()));
         }
@@ -114,6 +139,7 @@ fn credential(notes: &Notes, section: &Section, name: &CredentialName, around: &
     let grace = section.duration("grace", Duration::ZERO..=GRACE_MAX);
     let group = section.text("group").and_then(|(group, place)| named(notes, group, place, "a group"));
     let initial = initial(notes, section);
+    let given_lease = lease(section);
     let read = read?;
     let target = read.target.clone();
     let description = &target.description;
@@ -124,7 +150,11 @@ fn credential(notes: &Notes, section: &Section, name: &CredentialName, around: &
     let own_admin = target.admin.as_ref().filter(|admin| *admin != name);
     let change_by = given_by.unwrap_or(if own_admin.is_some() { By::Admin } else { By::Account });
     fit(notes, section, &target, strategy, change_by, &accounts, own_admin.is_some());
-    let overlaps = description.overlap == Overlap::Both || strategy != Strategy::Replace;
+    let overlaps = match strategy {
+        Strategy::Ephemeral => false,
+        Strategy::Replace => description.overlap == Overlap::Both,
+        Strategy::Alternate | Strategy::Overlap => true,
+    };
     let origin = description.origin;
     if let Some(node) = section.node("grace").filter(|_| !overlaps) {
         let help = "leave it out, or use strategy \"alternate\"".to_owned();
@@ -148,12 +178,13 @@ fn credential(notes: &Notes, section: &Section, name: &CredentialName, around: &
         };
         notes.problem(&node.place, format!("the policy {message}"), help.to_owned());
     }
+    let lease = lease_fits(notes, section, strategy, given_lease);
     let seed = seed(name);
     let limits = around.limits;
     let rules = Rules {
         origin,
         overlaps,
-        prove_current: strategy != Strategy::Alternate,
+        prove_current: !matches!(strategy, Strategy::Alternate | Strategy::Ephemeral),
         grace: grace.unwrap_or(if overlaps { GRACE } else { Duration::ZERO }),
         backoff: Backoff { first: limits.retry_first, max: limits.retry_max.max(limits.retry_first), seed },
         lockout: read.lockout,
@@ -172,6 +203,7 @@ fn credential(notes: &Notes, section: &Section, name: &CredentialName, around: &
         rules,
         initial,
         seed,
+        lease,
     })
 }
 
@@ -280,6 +312,39 @@ fn initial(notes: &Notes, section: &Section) -> Option<Initial> {
     }
 }
 
+/// The keys of leases, as far as they are given.
+struct GivenLease {
+    lifetime: Option<Duration>,
+    most: Option<usize>,
+    with_process: Option<bool>,
+}
+
+fn lease(section: &Section) -> GivenLease {
+    GivenLease {
+        lifetime: section.duration("lifetime", LIFETIME_RANGE),
+        most: section.count("leases", 1..=LEASES_MAX),
+        with_process: section.choice("ends_with", &[("lifetime", false), ("process", true)]),
+    }
+}
+
+/// The rules of leases for strategy `ephemeral`; what has no meaning with the strategy is a problem.
+fn lease_fits(notes: &Notes, section: &Section, strategy: Strategy, given: GivenLease) -> Option<LeaseRules> {
+    let ephemeral = strategy == Strategy::Ephemeral;
+    let (senseless, why): (&[&str], _) = if ephemeral {
+        (&["schedule", "grace", "group", "initial"], "has no meaning for an account made for each lease")
+    } else {
+        (&["lifetime", "leases", "ends_with"], "has a meaning with strategy \"ephemeral\" only")
+    };
+    for (key, node) in senseless.iter().filter_map(|key| Some((key, section.node(key)?))) {
+        notes.problem(&node.place, format!("`{key}` {why}"), "leave it out".to_owned());
+    }
+    ephemeral.then(|| LeaseRules {
+        lifetime: given.lifetime.unwrap_or(LIFETIME),
+        most: given.most.unwrap_or(LEASES),
+        with_process: given.with_process.unwrap_or(false),
+    })
+}
+
 /// What strategy, accounts and admin must be to each other.
 fn fit(
     notes: &Notes,
@@ -292,9 +357,7 @@ fn fit(
 ) {
     let place = &section.place;
     let word = strategy_word(strategy);
-    if strategy == Strategy::Ephemeral {
-        notes.problem(place, format!("this version of keywheel can't do strategy {word:?}"), None);
-    } else if !target.description.strategies.contains(&strategy) {
+    if !target.description.strategies.contains(&strategy) {
         let known: Vec<&str> = target.description.strategies.iter().map(|known| strategy_word(*known)).collect();
         let help = format!("it can do {}", known.join(", "));
         notes.problem(place, format!("kind {} can't do strategy {word:?}", target.kind), help);
@@ -309,12 +372,17 @@ fn fit(
             let help = "name them: `accounts = [\"app_a\", \"app_b\"]`".to_owned();
             notes.problem(place, "strategy \"alternate\" takes two different accounts in turn", help);
         }
-        if target.needs_login() && (!has_admin || change_by == By::Account) {
-            let help = format!("give target {} an `admin`, and leave `change_by` at \"admin\"", target.name);
-            notes.problem(place, "strategy \"alternate\" needs the admin credential to set the other account", help);
-        }
     } else if accounts.len() > 1 {
         notes.problem(place, "two accounts need strategy \"alternate\"", None);
+    }
+    let by_admin = match strategy {
+        Strategy::Alternate => Some("set the other account"),
+        Strategy::Ephemeral => Some("make and drop accounts"),
+        Strategy::Replace | Strategy::Overlap => None,
+    };
+    if let Some(work) = by_admin.filter(|_| target.needs_login() && (!has_admin || change_by == By::Account)) {
+        let help = format!("give target {} an `admin`, and leave `change_by` at \"admin\"", target.name);
+        notes.problem(place, format!("strategy {word:?} needs the admin credential to {work}"), help);
     }
     if change_by == By::Admin && !has_admin {
         let help = format!("give target {} an `admin`, or let the account change its own password", target.name);

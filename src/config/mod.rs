@@ -22,5 +22,5 @@ mod tests;
 pub use change::{diff, reloadable};
 pub use credentials::strategy_word;
 pub use load::{Loaded, load};
-pub use model::{Config, Credential, Daemon, Initial, KeySource, Limits, Operators, Target};
+pub use model::{Config, Credential, Daemon, Initial, KeySource, LeaseRules, Limits, Operators, Target};
 pub use problem::{Problem, Problems};

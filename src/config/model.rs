@@ -130,7 +130,7 @@ impl Target {
 }
 
 /// Something that has a name here.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Credential {
     /// Its name.
     pub name: CredentialName,
@@ -156,6 +156,37 @@ pub struct Credential {
     pub initial: Option<Initial>,
     /// The same for the same name: for jitter and spread.
     pub seed: u64,
+    /// Of strategy `ephemeral`: how leases of it are.
+    pub lease: Option<LeaseRules>,
+}
+
+/// How the leases of a credential are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseRules {
+    /// How long one lasts at most.
+    pub lifetime: Duration,
+    /// How many there are at a time at most.
+    pub most: usize,
+    /// Whether one ends with the process that asked for it.
+    pub with_process: bool,
+}
+
+impl Credential {
+    /// This credential as it is for one lease: the account is named after both, and stands behind its model.
+    fn leased(&self, lease: &CredentialName, id: &str) -> Self {
+        let model = self.accounts.first();
+        let account = model.map(|model| format!("{model}_{id}"));
+        Self { name: lease.clone(), accounts: model.cloned().into_iter().chain(account).collect(), ..self.clone() }
+    }
+}
+
+impl Config {
+    /// The credential of a name, or of the lease that it names.
+    pub fn credential(&self, name: &CredentialName) -> Option<Arc<Credential>> {
+        let Some((of, id)) = name.leased() else { return self.credentials.get(name).cloned() };
+        let credential = self.credentials.get(&of)?;
+        credential.lease.is_some().then(|| Arc::new(credential.leased(name, id)))
+    }
 }
 
 /// Where a first secret is read from.

@@ -15,6 +15,9 @@ use crate::rotation::{Phase, Rules};
 use crate::store::{Record, Source};
 use crate::worker::credential_settings;
 
+/// The id of the lease that a rehearsal is for.
+const SAMPLE_LEASE: [u8; 5] = [0; 5];
+
 impl Control {
     /// A fresh login with the current version.
     pub(super) async fn verify(&self, name: &CredentialName) -> Result<Verified, ApiError> {
@@ -30,6 +33,13 @@ impl Control {
     pub(super) async fn store_secret(&self, input: SecretInput, source: Source) -> Result<Stored, ApiError> {
         let credential = self.credential(&input.name)?;
         let record = self.record(&input.name)?;
+        if credential.lease.is_some() {
+            return Err(ApiError {
+                code: ErrorCode::Conflict,
+                message: format!("{} has an account made for each lease: there is nothing to import", input.name),
+                remedy: Some(format!("`keywheel leases {}` shows those there are", input.name)),
+            });
+        }
         match (&record.phase, source) {
             (Phase::Resting { current: Some(_) }, Source::Imported) => {
                 return Err(ApiError {
@@ -42,7 +52,7 @@ impl Control {
                 });
             }
             (Phase::Resting { .. } | Phase::Halted { .. }, _) => {}
-            (Phase::Staged(_) | Phase::Applied { .. } | Phase::Retiring { .. }, _) => {
+            (Phase::Staged(_) | Phase::Applied { .. } | Phase::Retiring { .. } | Phase::Ending { .. }, _) => {
                 return Err(ApiError {
                     code: ErrorCode::Conflict,
                     message: format!("a rotation of {} is in flight ({})", input.name, record.phase.name()),
@@ -82,13 +92,16 @@ impl Control {
     /// the way.
     pub(super) async fn rehearse(&self, credential: &Arc<Credential>) -> (Vec<String>, Option<ApiError>) {
         let mut plan = Vec::new();
+        // What is made for each lease is rehearsed as for one.
+        let leased = self.config().credential(&credential.name.lease(SAMPLE_LEASE));
+        let credential = leased.as_ref().unwrap_or(credential);
         let error = self.rehearse_into(credential, &mut plan).await.err();
         (plan, error)
     }
 
     async fn rehearse_into(&self, credential: &Arc<Credential>, plan: &mut Vec<String>) -> Result<(), ApiError> {
         let name = &credential.name;
-        let record = self.record(name)?;
+        let record = if credential.lease.is_some() { Record::new(name.clone()) } else { self.record(name)? };
         if !matches!(record.phase, Phase::Resting { .. }) {
             return Err(plain(ErrorCode::Conflict, &format!("{name} is {}, not at rest", record.phase.name())));
         }
@@ -123,7 +136,10 @@ impl Control {
         plan.push(format!("a new value of {:.0} bits would be stored", credential.policy.entropy_bits()));
         let target = &credential.target.name;
         plan.push(format!("{who} would set it at {target}, and a fresh login would prove it"));
-        if credential.rules.overlaps {
+        if let Some(lease) = &credential.lease {
+            let seconds = lease.lifetime.as_secs();
+            plan.push(format!("each lease would have an account of its own, dropped after {seconds} s at the latest"));
+        } else if credential.rules.overlaps {
             plan.push(format!("the version before would stay valid for {} s", credential.rules.grace.as_secs()));
         } else {
             plan.push("the version before ends as the new one is set".to_owned());

@@ -5,6 +5,7 @@
 mod login;
 mod view;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,8 +15,8 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::api::{
-    ApiError, AuditVerdict, DaemonStatus, Done, ErrorCode, GrantVerdict, History, Name, Reloaded, Rotate, Rotated,
-    RotatedRow, ScheduleReply, SecretInput, Select, Status, Stored, TargetRef, Why, WhyReply,
+    ApiError, AuditVerdict, DaemonStatus, Done, ErrorCode, GrantVerdict, History, Leases, Name, Reloaded, Rotate,
+    Rotated, RotatedRow, ScheduleReply, SecretInput, Select, Status, Stored, TargetRef, Why, WhyReply,
 };
 use crate::audit::{AuditLog, Entry};
 use crate::config::{Config, Credential};
@@ -87,6 +88,12 @@ impl Control {
                 let message = self.engine.ask(|reply| Command::Reconcile { name, reply }).await?;
                 reply(&Done { message })
             }
+            "leases" => reply(&self.leases(&parse(body)?)?),
+            "end" => {
+                let name = self.noted::<Name>(caller, verb, body)?.name;
+                let message = self.engine.ask(|reply| Command::EndLease { name, reply }).await?;
+                reply(&Done { message })
+            }
             "accept-clock" => {
                 self.note(caller, verb, "", true)?;
                 let message = self.engine.ask(|reply| Command::AcceptClock { reply }).await?;
@@ -143,7 +150,7 @@ impl Control {
     }
 
     fn credential(&self, name: &CredentialName) -> Result<Arc<Credential>, ApiError> {
-        self.config().credentials.get(name).cloned().ok_or_else(|| unknown(name))
+        self.config().credential(name).ok_or_else(|| unknown(name))
     }
 
     fn record(&self, name: &CredentialName) -> Result<Record, ApiError> {
@@ -199,6 +206,19 @@ impl Control {
     fn history(&self, name: &CredentialName) -> Result<History, ApiError> {
         self.credential(name)?;
         Ok(view::history(&self.record(name)?))
+    }
+
+    fn leases(&self, select: &Select) -> Result<Leases, ApiError> {
+        let of: BTreeSet<CredentialName> =
+            self.selected(select)?.iter().map(|credential| credential.name.clone()).collect();
+        let mut leases = Vec::new();
+        for record in self.reader.records() {
+            let record = record.map_err(|error| plain(ErrorCode::Io, &error.to_string()))?;
+            let wanted = record.name.leased().is_some_and(|(leased, _)| of.contains(&leased));
+            leases.extend(view::lease(&record).filter(|_| wanted));
+        }
+        leases.sort_by(|one, other| (one.began, &one.name).cmp(&(other.began, &other.name)));
+        Ok(Leases { leases })
     }
 
     fn schedule(&self, name: &CredentialName) -> Result<ScheduleReply, ApiError> {

@@ -1,6 +1,6 @@
 //! Records as operators see them. Pure.
 
-use crate::api::{CredentialStatus, History, Remedied, Show, VersionRow};
+use crate::api::{CredentialStatus, History, LeaseRow, Remedied, Show, VersionRow};
 use crate::config::Credential;
 use crate::policy::Caller;
 use crate::rotation::{Ask, Phase};
@@ -16,7 +16,7 @@ pub(super) fn status(credential: &Credential, record: &Record, now: Timestamp) -
         target: credential.target.name.clone(),
         kind: credential.target.kind.clone(),
         phase: record.phase.name(),
-        detail: detail(record, now),
+        detail: detail(credential, record, now),
         current,
         since,
         next_due: record.next_due,
@@ -26,8 +26,11 @@ pub(super) fn status(credential: &Credential, record: &Record, now: Timestamp) -
 }
 
 /// What goes on within a phase.
-fn detail(record: &Record, now: Timestamp) -> String {
+fn detail(credential: &Credential, record: &Record, now: Timestamp) -> String {
     let doing = match &record.phase {
+        Phase::Resting { .. } if credential.lease.is_some() && record.lease.is_none() => {
+            return record.last.as_ref().and_then(|last| last.error.clone()).unwrap_or_default();
+        }
         Phase::Resting { current: None } => "has no version yet".to_owned(),
         Phase::Resting { .. } => return record.last.as_ref().and_then(|last| last.error.clone()).unwrap_or_default(),
         Phase::Staged(staged) => match staged.ask {
@@ -43,6 +46,7 @@ fn detail(record: &Record, now: Timestamp) -> String {
         }
         Phase::Retiring { previous, .. } => format!("version {previous} in its overlap"),
         Phase::Halted { why, .. } => return why.message().to_owned(),
+        Phase::Ending { .. } => "dropping the account".to_owned(),
     };
     let wait = match record.wake_at {
         Some(at) if !matches!(record.phase, Phase::Resting { .. }) => format!(", for {} s", at.since(now).as_secs()),
@@ -62,6 +66,22 @@ fn words(answer: TroubleKind, message: &str) -> String {
     }
 }
 
+/// A row of `keywheel leases`, if the record is of a lease.
+pub(super) fn lease(record: &Record) -> Option<LeaseRow> {
+    let lease = record.lease.as_ref()?;
+    Some(LeaseRow {
+        name: record.name.clone(),
+        account: record.versions.last().and_then(|info| info.account.clone()),
+        phase: record.phase.name(),
+        uid: lease.uid,
+        pid: lease.pid,
+        began: lease.began,
+        ends: lease.ends,
+        ends_with_process: lease.process_started.is_some(),
+        trouble: record.trouble.as_ref().map(|trouble| words(trouble.answer, &trouble.message)),
+    })
+}
+
 /// `keywheel show`.
 pub(super) fn show(credential: &Credential, record: &Record, grants: Vec<String>, now: Timestamp) -> Show {
     let halted = match &record.phase {
@@ -69,7 +89,11 @@ pub(super) fn show(credential: &Credential, record: &Record, grants: Vec<String>
             message: why.message().to_owned(),
             remedy: why.remedy().replace("NAME", credential.name.as_str()),
         }),
-        Phase::Resting { .. } | Phase::Staged(_) | Phase::Applied { .. } | Phase::Retiring { .. } => None,
+        Phase::Resting { .. }
+        | Phase::Staged(_)
+        | Phase::Applied { .. }
+        | Phase::Retiring { .. }
+        | Phase::Ending { .. } => None,
     };
     Show {
         status: status(credential, record, now),

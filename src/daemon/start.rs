@@ -19,9 +19,10 @@ use super::{jobs, notify};
 use crate::audit::{AuditError, AuditLog, Entry, Head};
 use crate::config::{Config, Initial, KeySource};
 use crate::control::Control;
-use crate::engine::{Engine, EngineHandle, Message, NOTE_AUDIT, Parts};
+use crate::engine::{Command, Engine, EngineHandle, Holder, Message, NOTE_AUDIT, Parts};
 use crate::socket::handout::{Handout, Sources};
 use crate::socket::listen::BindError;
+use crate::socket::{CALLS_MAX, LeaseCall};
 use crate::store::{self, MasterKey, Opened, Options, StoreError};
 use crate::time::Clock;
 use crate::worker::Workers;
@@ -197,8 +198,15 @@ fn open_up(
     let (engine, handle) = Engine::new(parts)?;
     let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || engine.run());
     let thread = thread.map_err(system("the engine's thread can't be started"))?;
-    let sources =
-        Sources { config: config_receiver.clone(), reader: reader.clone(), audit: audit.clone(), promotions: promoted };
+    let (leases, calls) = mpsc::channel(CALLS_MAX);
+    tokio::spawn(make_leases(handle.clone(), calls));
+    let sources = Sources {
+        config: config_receiver.clone(),
+        reader: reader.clone(),
+        audit: audit.clone(),
+        promotions: promoted,
+        leases,
+    };
     let control = Control {
         engine: handle,
         reader,
@@ -211,6 +219,26 @@ fn open_up(
         reload_error: Mutex::new(None),
     };
     Ok((control, sources, thread))
+}
+
+/// Passes on what hand-out asks of the engine.
+async fn make_leases(engine: EngineHandle, mut calls: mpsc::Receiver<LeaseCall>) {
+    while let Some(call) = calls.recv().await {
+        match call {
+            LeaseCall::Begin { name, uid, pid, started, reply } => {
+                let holder = Holder { uid, pid, started };
+                let command = Command::Lease { name, holder, reply };
+                if engine.send(Message::Command(command)).await.is_err() {
+                    return;
+                }
+            }
+            LeaseCall::End(name) => match engine.ask(|reply| Command::EndLease { name: name.clone(), reply }).await {
+                // It may have ended by itself meanwhile.
+                Ok(_) => {}
+                Err(error) => tracing::debug!(%name, error = %error.message, "not ended"),
+            },
+        }
+    }
 }
 
 fn options(config: &Config) -> Options {

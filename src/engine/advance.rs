@@ -55,6 +55,10 @@ pub enum Notice {
     RetireGivenUp(Version),
     /// The lock-out budget holds logins back until then.
     BudgetSpent(Timestamp),
+    /// The lease is over; its account is being dropped.
+    Ending,
+    /// The account of the lease is gone from the target.
+    Ended,
 }
 
 /// Carries `record` through `event`.
@@ -109,7 +113,14 @@ fn settle(
         None if matches!(record.phase, Phase::Resting { .. }) => record.next_due,
         None => None,
     };
-    if let (Some(Effect::WaitUntil(until)), Phase::Staged(_) | Phase::Applied { .. }) = (effect, &record.phase)
+    if let Some(lease) = &record.lease
+        && matches!(effect, Some(Effect::WaitUntil(_)) | None)
+        && !matches!(record.phase, Phase::Ending { .. })
+    {
+        record.wake_at = Some(record.wake_at.map_or(lease.ends, |at| at.min(lease.ends)));
+    }
+    if let (Some(Effect::WaitUntil(until)), Phase::Staged(_) | Phase::Applied { .. } | Phase::Ending { .. }) =
+        (effect, &record.phase)
         && !notices.iter().any(|notice| matches!(notice, Notice::BudgetSpent(_)))
     {
         notices.push(Notice::Waiting(until));
@@ -173,6 +184,7 @@ fn note_end(record: &mut Record, before: &Phase, event: &Event, now: Timestamp, 
         }
         Event::Resume { .. } => record.began = Some(now),
         Event::Stricter { candidate } => notices.push(Notice::Restaged(*candidate)),
+        Event::End => notices.push(Notice::Ending),
         Event::Answered { .. } | Event::Wake | Event::RetireNow | Event::Adopted { .. } => {}
     }
     let moved = record.phase.current() != before.current();
@@ -182,6 +194,9 @@ fn note_end(record: &mut Record, before: &Phase, event: &Event, now: Timestamp, 
     if let (Phase::Retiring { previous, .. }, Phase::Resting { .. }) = (before, &record.phase) {
         let done = matches!(event, Event::Answered { answer: Answer::Yes | Answer::No(Reason::Missing, _), .. });
         notices.push(if done { Notice::Retired(*previous) } else { Notice::RetireGivenUp(*previous) });
+    }
+    if let (Phase::Ending { .. }, Phase::Resting { .. }) = (before, &record.phase) {
+        notices.push(Notice::Ended);
     }
     let was_in_flight = matches!(before, Phase::Staged(_) | Phase::Applied { .. });
     let error = match &record.phase {
@@ -199,7 +214,8 @@ fn note_end(record: &mut Record, before: &Phase, event: &Event, now: Timestamp, 
         | Phase::Staged(_)
         | Phase::Applied { .. }
         | Phase::Retiring { .. }
-        | Phase::Halted { .. } => return,
+        | Phase::Halted { .. }
+        | Phase::Ending { .. } => return,
     };
     if !matches!(record.phase, Phase::Halted { .. }) {
         // Only when it has come to rest, and never by a restart: a due time always lies after a proof or a refusal.
@@ -213,7 +229,11 @@ fn note_end(record: &mut Record, before: &Phase, event: &Event, now: Timestamp, 
 fn newest(phase: &Phase) -> Option<Version> {
     match phase {
         Phase::Staged(staged) => Some(staged.newest()),
-        Phase::Resting { .. } | Phase::Applied { .. } | Phase::Retiring { .. } | Phase::Halted { .. } => None,
+        Phase::Resting { .. }
+        | Phase::Applied { .. }
+        | Phase::Retiring { .. }
+        | Phase::Halted { .. }
+        | Phase::Ending { .. } => None,
     }
 }
 

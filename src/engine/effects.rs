@@ -76,7 +76,11 @@ impl Engine {
     ) -> Result<Advanced, ApiError> {
         let refusals = match &record.phase {
             Phase::Staged(staged) => staged.tries.refusals,
-            Phase::Resting { .. } | Phase::Applied { .. } | Phase::Retiring { .. } | Phase::Halted { .. } => 0,
+            Phase::Resting { .. }
+            | Phase::Applied { .. }
+            | Phase::Retiring { .. }
+            | Phase::Halted { .. }
+            | Phase::Ending { .. } => 0,
         };
         let candidate = add_version(record, credential, Source::Rotated, turn.now);
         let secret = make(credential, &credential.policy.stricter(refusals), record, candidate)?;
@@ -167,7 +171,7 @@ impl Engine {
             Effect::Retire(version) => (Step::Retire, version),
             Effect::WaitUntil(_) | Effect::Stage => return,
         };
-        let Some(credential) = self.config.credentials.get(name).cloned() else { return };
+        let Some(credential) = self.config.credential(name) else { return };
         let request = self.request(&credential, effect, step, version);
         let workers = self.parts.workers.clone();
         let handle = self.handle.clone();
@@ -220,12 +224,16 @@ impl Engine {
         let token = match &record.phase {
             Phase::Staged(staged) => Some(staged.token.as_str().to_owned()),
             Phase::Applied { token, .. } => Some(token.as_str().to_owned()),
-            Phase::Resting { .. } | Phase::Retiring { .. } | Phase::Halted { .. } => None,
+            Phase::Resting { .. } | Phase::Retiring { .. } | Phase::Halted { .. } | Phase::Ending { .. } => None,
         };
+        let mut settings = credential_settings(credential);
+        if let Some(lease) = &record.lease {
+            settings.insert("expires_at".to_owned(), lease.ends.to_string().into());
+        }
         Ok(Request {
             step,
             target: credential.target.settings.clone(),
-            credential: credential_settings(credential),
+            credential: settings,
             token,
             subject,
             login,
@@ -239,7 +247,9 @@ fn login_of(credential: &Credential, phase: &Phase) -> By {
     match phase {
         Phase::Staged(staged) => staged.by,
         Phase::Applied { by, .. } => *by,
-        Phase::Resting { .. } | Phase::Retiring { .. } | Phase::Halted { .. } => credential.change_by,
+        Phase::Resting { .. } | Phase::Retiring { .. } | Phase::Halted { .. } | Phase::Ending { .. } => {
+            credential.change_by
+        }
     }
 }
 
@@ -256,8 +266,11 @@ pub(super) fn add_version(record: &mut Record, credential: &Credential, source: 
 /// same rotation is for the same account.
 fn next_account(record: &Record, credential: &Credential) -> Option<String> {
     let first = credential.accounts.first()?;
-    if credential.strategy != Strategy::Alternate {
-        return Some(first.clone());
+    match credential.strategy {
+        Strategy::Alternate => {}
+        // Behind the model whose rights it gets.
+        Strategy::Ephemeral => return credential.accounts.last().cloned(),
+        Strategy::Replace | Strategy::Overlap => return Some(first.clone()),
     }
     let current = record.phase.current().and_then(|current| record.version(current)?.account.clone());
     let other = credential.accounts.iter().find(|account| current.as_ref() != Some(account));

@@ -1,6 +1,7 @@
 //! What the engine is told, and the handle to tell it.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use keywheel_protocol::{Fields, Reply, Step};
 use tokio::sync::{mpsc, oneshot};
@@ -96,6 +97,22 @@ pub enum Command {
         /// What was done.
         reply: Answered<String>,
     },
+    /// Have an account made for a process. Answers when that is stored; the account is not there yet.
+    Lease {
+        /// Of which credential.
+        name: CredentialName,
+        /// For whom.
+        holder: Holder,
+        /// The lease.
+        reply: Answered<CredentialName>,
+    },
+    /// End a lease before its time.
+    EndLease {
+        /// Which.
+        name: CredentialName,
+        /// What was done.
+        reply: Answered<String>,
+    },
     /// Take the wall clock as it is.
     AcceptClock {
         /// What was done.
@@ -108,6 +125,17 @@ pub enum Command {
         /// What changed.
         reply: Answered<Vec<String>>,
     },
+}
+
+/// The process that a lease is for, by the kernel's word.
+#[derive(Clone, Debug)]
+pub struct Holder {
+    /// Its user.
+    pub uid: u32,
+    /// Its number.
+    pub pid: i32,
+    /// When it started, after the system's start.
+    pub started: Duration,
 }
 
 /// The engine's state of health, for `keywheel status`.

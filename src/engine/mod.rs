@@ -11,6 +11,7 @@ pub mod admission;
 pub mod advance;
 pub mod breaker;
 mod effects;
+mod lease;
 mod message;
 mod operator;
 mod run;
@@ -19,6 +20,6 @@ mod tell;
 mod turn;
 
 pub use effects::sample;
-pub use message::{Command, EngineGone, EngineHandle, Info, Message};
+pub use message::{Command, EngineGone, EngineHandle, Holder, Info, Message};
 pub use run::{Engine, NOTE_AUDIT, Parts};
 pub use tell::{answer_of, code_of};

@@ -35,6 +35,8 @@ pub(super) fn command(engine: &mut Engine, turn: &mut Turn, command: Command) {
         Command::Adopt { name, fields, source, reply } => answer!(reply, engine.adopt(turn, &name, fields, source)),
         Command::Resume { name, reply } => answer!(reply, engine.resume_halted(turn, &name)),
         Command::Reconcile { name, reply } => answer!(reply, engine.reconcile(turn, &name)),
+        Command::Lease { name, holder, reply } => answer!(reply, engine.lease(turn, &name, &holder)),
+        Command::EndLease { name, reply } => answer!(reply, engine.end_lease(turn, &name)),
         Command::AcceptClock { reply } => answer!(reply, Ok(engine.accept_clock())),
         Command::Reload { config, reply } => answer!(reply, engine.reload(config)),
     }
@@ -49,7 +51,7 @@ impl Engine {
     }
 
     fn rotate(&mut self, turn: &mut Turn, name: &CredentialName, retire_now: bool) -> Result<Timestamp, ApiError> {
-        let (credential, mut record) = self.wanted(turn, name)?;
+        let (credential, mut record) = self.wanted(turn, name).and_then(lasting)?;
         match &record.phase {
             Phase::Resting { .. } => {}
             Phase::Retiring { .. } if retire_now => {
@@ -60,9 +62,11 @@ impl Engine {
                 self.follow(turn, &credential, record, advanced);
                 return Ok(turn.now);
             }
-            Phase::Staged(_) | Phase::Applied { .. } | Phase::Retiring { .. } | Phase::Halted { .. } => {
-                return Err(tell::busy(&record));
-            }
+            Phase::Staged(_)
+            | Phase::Applied { .. }
+            | Phase::Retiring { .. }
+            | Phase::Halted { .. }
+            | Phase::Ending { .. } => return Err(tell::busy(&record)),
         }
         if !self.parts.writer.has_room() {
             return Err(tell::no_room());
@@ -104,7 +108,7 @@ impl Engine {
         fields: Fields,
         source: Source,
     ) -> Result<Version, ApiError> {
-        let (credential, mut record) = self.wanted(turn, name)?;
+        let (credential, mut record) = self.wanted(turn, name).and_then(lasting)?;
         let version = add_version(&mut record, &credential, source, turn.now);
         if let (Some(info), Some(account)) = (record.versions.last_mut(), fields.username()) {
             info.account = Some(account.to_owned());
@@ -118,7 +122,7 @@ impl Engine {
     }
 
     fn resume_halted(&mut self, turn: &mut Turn, name: &CredentialName) -> Result<String, ApiError> {
-        let (credential, mut record) = self.wanted(turn, name)?;
+        let (credential, mut record) = self.wanted(turn, name).and_then(lasting)?;
         let event = Event::Resume { by: credential.change_by };
         let advanced = advance(&mut record, event, turn.now, self.plan(&credential))?;
         let message = match &record.phase {
@@ -127,16 +131,18 @@ impl Engine {
                 record.wake_at = record.next_due;
                 "at rest again; nothing was in doubt".to_owned()
             }
-            Phase::Staged(_) | Phase::Applied { .. } | Phase::Retiring { .. } | Phase::Halted { .. } => {
-                "goes on: first it is looked which value is valid".to_owned()
-            }
+            Phase::Staged(_)
+            | Phase::Applied { .. }
+            | Phase::Retiring { .. }
+            | Phase::Halted { .. }
+            | Phase::Ending { .. } => "goes on: first it is looked which value is valid".to_owned(),
         };
         self.follow(turn, &credential, record, advanced);
         Ok(message)
     }
 
     fn reconcile(&mut self, turn: &mut Turn, name: &CredentialName) -> Result<String, ApiError> {
-        let (credential, mut record) = self.wanted(turn, name)?;
+        let (credential, mut record) = self.wanted(turn, name).and_then(lasting)?;
         let Some(admin) = credential.target.admin.clone() else {
             return Err(tell::error(
                 ErrorCode::Conflict,
@@ -187,6 +193,7 @@ impl Engine {
                 ));
             }
         }
+        self.keep_leases(&config)?;
         let changes = crate::config::diff(&self.config, &config);
         let before = std::mem::replace(&mut self.config, config.clone());
         self.clock_guard.set_jump_max(config.limits.clock_jump_max);
@@ -204,4 +211,20 @@ impl Engine {
         self.parts.config.send_replace(config);
         Ok(changes)
     }
+}
+
+/// Only what is turned over in place passes: an account made for a lease is dropped with it, never changed.
+fn lasting(known: (Arc<Credential>, Record)) -> Result<(Arc<Credential>, Record), ApiError> {
+    let name = &known.0.name;
+    if known.0.lease.is_none() {
+        return Ok(known);
+    }
+    let (message, remedy) = if name.leased().is_some() {
+        (format!("{name} is the account of one lease: it is dropped, not changed"), format!("`keywheel end {name}`"))
+    } else {
+        let message =
+            format!("{name} has an account made for each lease and dropped after it: there is nothing to turn over");
+        (message, format!("`keywheel leases {name}` shows those there are"))
+    };
+    Err(tell::error(ErrorCode::Conflict, message, remedy))
 }

@@ -62,6 +62,8 @@ pub struct Engine {
     pub(super) admins_proved: BTreeSet<CredentialName>,
     /// The member of each group that is not at rest.
     pub(super) groups: BTreeMap<String, BTreeSet<CredentialName>>,
+    /// The leases there are, by credential.
+    pub(super) leases: BTreeMap<CredentialName, BTreeSet<CredentialName>>,
     pub(super) breakers: Breakers,
     pub(super) clock_guard: ClockGuard,
     pub(super) clock_held: Option<String>,
@@ -72,7 +74,7 @@ pub struct Engine {
     audit_trouble: Option<String>,
     /// Whether something was held back for want of a slot.
     pub(super) starved: bool,
-    draining: bool,
+    pub(super) draining: bool,
     stopping: bool,
 }
 
@@ -97,6 +99,7 @@ impl Engine {
             admins_in_use: HashMap::new(),
             admins_proved: BTreeSet::new(),
             groups: BTreeMap::new(),
+            leases: BTreeMap::new(),
             breakers: Breakers::default(),
             clock_guard,
             clock_held: None,
@@ -274,14 +277,18 @@ impl Engine {
         }
         self.occupy(credential, &record.phase, advanced.effect);
         turn.drop_secrets(&name, &advanced.dropped);
-        turn.put_record(record);
+        if record.lease.is_some() && record.phase == Phase::new() {
+            self.forget_lease(turn, &record);
+        } else {
+            turn.put_record(record);
+        }
         turn.notices.extend(advanced.notices.into_iter().map(|notice| (name.clone(), notice)));
         turn.effects.extend(advanced.effect.map(|effect| (name, effect)));
     }
 
     /// The configuration and the record of a name, if it has both.
     pub(super) fn known(&mut self, turn: &Turn, name: &CredentialName) -> Option<(Arc<Credential>, Record)> {
-        let credential = self.config.credentials.get(name)?.clone();
+        let credential = self.config.credential(name)?;
         match turn.record(&self.parts.reader, name) {
             Ok(Some(record)) => Some((credential, record)),
             Ok(None) => None,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::advance::{advance, hold, resume};
+use super::lease::is_over;
 use super::run::Engine;
 use super::turn::Turn;
 use crate::config::Credential;
@@ -39,7 +40,7 @@ impl Engine {
             if turn.touches(&record.name) || self.running.contains(&record.name) {
                 continue;
             }
-            let Some(credential) = self.config.credentials.get(&record.name).cloned() else { continue };
+            let Some(credential) = self.config.credential(&record.name) else { continue };
             let resting = matches!(record.phase, Phase::Resting { .. });
             if resting && held {
                 continue;
@@ -50,6 +51,8 @@ impl Engine {
                 if crowded {
                     self.put_off(turn, &credential, record);
                 }
+            } else if is_over(&record, turn.now) {
+                self.end(turn, &credential, record);
             } else if resting {
                 self.begin_due(turn, &credential, record);
             } else {
@@ -62,6 +65,10 @@ impl Engine {
         let name = record.name.clone();
         let mut unchanged = record.clone();
         if let Err(error) = self.begin(turn, credential, record) {
+            if unchanged.lease.is_some() {
+                tracing::error!(%name, error = %error.message, "no account could be made for a lease");
+                return self.forget_lease(turn, &unchanged);
+            }
             // It can't begin as things are; it is due again at its next firing, and says why until then.
             tracing::error!(%name, error = %error.message, "due, but it can't begin");
             unchanged.next_due = credential.schedule.next_due(turn.now, credential.seed);
@@ -94,7 +101,7 @@ impl Engine {
             return;
         }
         let Some((credential, mut record)) = self.known(turn, &name) else { return };
-        let lost = matches!(record.phase, Phase::Staged(_) | Phase::Applied { .. } | Phase::Retiring { .. });
+        let lost = !matches!(record.phase, Phase::Resting { .. } | Phase::Halted { .. });
         if !lost || record.wake_at.is_some() {
             return;
         }
@@ -102,6 +109,11 @@ impl Engine {
             self.starved = true;
             self.orphans.insert(name);
             return;
+        }
+        if record.lease.is_some() && !matches!(record.phase, Phase::Ending { .. }) {
+            // Whoever asked for it has been told that it could not be had.
+            hold(&mut record, turn.now);
+            return self.end(turn, &credential, record);
         }
         let advanced = resume(&mut record, turn.now, self.plan(&credential));
         self.follow(turn, &credential, record, advanced);
@@ -114,7 +126,7 @@ impl Engine {
     pub(super) fn take_up(&mut self) -> Result<(), StoreError> {
         let reader = self.parts.reader.clone();
         for record in reader.unsettled()? {
-            let Some(credential) = self.config.credentials.get(&record.name) else {
+            let Some(credential) = self.config.credential(&record.name) else {
                 tracing::error!(name = %record.name, phase = %record.phase.name(),
                     "in mid-rotation, but no longer configured: put it back into the configuration");
                 continue;
@@ -127,10 +139,16 @@ impl Engine {
                     tracing::error!(name = %record.name, "halted: {}; {}", why.message(),
                         why.remedy().replace("NAME", record.name.as_str()));
                 }
-                Phase::Staged(_) | Phase::Applied { .. } | Phase::Retiring { .. } if record.wake_at.is_none() => {
+                Phase::Staged(_) | Phase::Applied { .. } | Phase::Retiring { .. } | Phase::Ending { .. }
+                    if record.wake_at.is_none() =>
+                {
                     self.orphans.insert(record.name);
                 }
-                Phase::Resting { .. } | Phase::Staged(_) | Phase::Applied { .. } | Phase::Retiring { .. } => {}
+                Phase::Resting { .. }
+                | Phase::Staged(_)
+                | Phase::Applied { .. }
+                | Phase::Retiring { .. }
+                | Phase::Ending { .. } => {}
             }
         }
         self.take_config(true)
@@ -143,9 +161,14 @@ impl Engine {
         let config = self.config.clone();
         let reader = self.parts.reader.clone();
         let mut seen = BTreeSet::new();
+        self.leases.clear();
         let mut turn = Turn::new(self.parts.clock.now());
         for record in reader.records() {
             let mut record = record?;
+            if record.lease.is_some() {
+                self.take_lease(&record);
+                continue;
+            }
             let before = (record.wake_at, record.next_due, record.schedule.clone());
             let resting = matches!(record.phase, Phase::Resting { .. });
             match config.credentials.get(&record.name) {

@@ -38,6 +38,26 @@ pub(super) fn trouble_of(reply: &Reply, at: Timestamp) -> Option<Trouble> {
 /// Logs a notice and writes it into the audit log.
 pub(super) fn notice(audit: &AuditLog, name: &CredentialName, notice: &Notice) -> Result<(), AuditError> {
     let entry = match notice {
+        Notice::Began(version) if name.leased().is_some() => {
+            tracing::info!(%name, "an account is being made for a lease");
+            Entry::new("lease").version(*version)
+        }
+        Notice::Promoted(version) if name.leased().is_some() => {
+            tracing::info!(%name, "the lease's account has logged in");
+            Entry::new("lease-made").version(*version)
+        }
+        Notice::Refused(why) if name.leased().is_some() => {
+            tracing::error!(%name, %why, "no account could be made for a lease");
+            Entry::new("lease-refused").detail(why)
+        }
+        Notice::Ending => {
+            tracing::info!(%name, "the lease is over; its account is being dropped");
+            Entry::new("lease-over")
+        }
+        Notice::Ended => {
+            tracing::info!(%name, "the lease's account is gone");
+            Entry::new("lease-dropped")
+        }
         Notice::Began(version) => {
             tracing::info!(%name, %version, "rotation began");
             Entry::new("rotate").version(*version)
@@ -105,6 +125,7 @@ pub(super) fn wrong_phase(illegal: IllegalEvent) -> ApiError {
         PhaseName::Halted => "`keywheel show` says why it is halted and what to do",
         PhaseName::Retiring => "the previous version is still in its grace; `keywheel rotate --retire-now` ends it",
         PhaseName::Resting => "nothing is in flight; `keywheel rotate` begins a rotation",
+        PhaseName::Ending => "its lease is over, and its account is being dropped",
         PhaseName::Staged | PhaseName::Applied => "a rotation is in flight; `keywheel status` shows how it stands",
     };
     error(ErrorCode::Conflict, format!("that is not possible while it is {phase}"), remedy.to_owned())
@@ -124,7 +145,7 @@ pub(super) fn busy(record: &Record) -> ApiError {
             format!("{name} is in its overlap: version {previous} stays valid until {retire_at}"),
             format!("wait, or end the overlap with `keywheel rotate --retire-now {name}` and rotate again"),
         ),
-        Phase::Resting { .. } | Phase::Staged(_) | Phase::Applied { .. } => busy_now(name),
+        Phase::Resting { .. } | Phase::Staged(_) | Phase::Applied { .. } | Phase::Ending { .. } => busy_now(name),
     }
 }
 

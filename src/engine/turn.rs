@@ -1,6 +1,6 @@
 //! One turn of the engine: everything that a batch of messages changes, committed together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use keywheel_protocol::Fields;
 use tokio::sync::oneshot;
@@ -20,6 +20,7 @@ pub(super) struct Turn {
     /// The turn's one moment.
     pub now: Timestamp,
     records: BTreeMap<CredentialName, Record>,
+    forgotten: BTreeSet<CredentialName>,
     others: Batch,
     /// To run after the commit.
     pub effects: Vec<(CredentialName, Effect)>,
@@ -33,6 +34,7 @@ impl Turn {
         Self {
             now,
             records: BTreeMap::new(),
+            forgotten: BTreeSet::new(),
             others: Vec::new(),
             effects: Vec::new(),
             notices: Vec::new(),
@@ -44,22 +46,31 @@ impl Turn {
     pub(super) fn record(&self, reader: &Reader, name: &CredentialName) -> Result<Option<Record>, StoreError> {
         match self.records.get(name) {
             Some(record) => Ok(Some(record.clone())),
+            None if self.forgotten.contains(name) => Ok(None),
             None => reader.record(name),
         }
     }
 
     /// Whether this turn has changed the record.
     pub(super) fn touches(&self, name: &CredentialName) -> bool {
-        self.records.contains_key(name)
+        self.records.contains_key(name) || self.forgotten.contains(name)
     }
 
     /// How many records this turn has changed.
     pub(super) fn touched(&self) -> usize {
-        self.records.len()
+        self.records.len() + self.forgotten.len()
     }
 
     pub(super) fn put_record(&mut self, record: Record) {
         self.records.insert(record.name.clone(), record);
+    }
+
+    /// Forgets a record and its secrets.
+    pub(super) fn forget(&mut self, record: &Record) {
+        let versions = record.versions.iter().map(|info| info.version).collect();
+        self.records.remove(&record.name);
+        self.forgotten.insert(record.name.clone());
+        self.others.push(Change::DropRecord { name: record.name.clone(), versions });
     }
 
     pub(super) fn put_secret(&mut self, name: &CredentialName, version: Version, fields: Fields) {
@@ -86,7 +97,7 @@ impl Turn {
 
     /// The changes to commit; the names of the records among them; what waits for the outcome.
     pub(super) fn close(self) -> Closed {
-        let touched = self.records.keys().cloned().collect();
+        let touched = self.records.keys().chain(&self.forgotten).cloned().collect();
         let mut batch = self.others;
         batch.extend(self.records.into_values().map(|record| Change::PutRecord(Box::new(record))));
         Closed { batch, touched, effects: self.effects, notices: self.notices, replies: Replies(self.replies) }

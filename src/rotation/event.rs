@@ -69,6 +69,8 @@ pub enum Event {
         /// Label of the rotation.
         token: Token,
     },
+    /// The lease whose account this is has ended: the account is to be dropped, whatever has become of it.
+    End,
 }
 
 /// What to do once the phase is stored.

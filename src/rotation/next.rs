@@ -49,6 +49,7 @@ pub fn next(phase: &Phase, event: Event, now: Timestamp, rules: &Rules) -> Resul
                 Ok(proceed(staged, rules))
             }
             Event::Adopted { version } => Ok((Phase::Resting { current: Some(version) }, None)),
+            Event::End => Ok(end(current.into_iter().collect())),
             Event::Stricter { .. } | Event::Answered { .. } | Event::Wake | Event::RetireNow | Event::Resume { .. } => {
                 Err(illegal(event))
             }
@@ -65,6 +66,7 @@ pub fn next(phase: &Phase, event: Event, now: Timestamp, rules: &Rules) -> Resul
                 Event::Reconcile { .. } => {
                     Ok(proceed(Staged { by: By::Admin, tries: Tries::default(), ..staged }, rules))
                 }
+                Event::End => Ok(end(staged.candidates)),
                 Event::Begin { .. }
                 | Event::Stricter { .. }
                 | Event::Answered { .. }
@@ -88,7 +90,8 @@ pub fn next(phase: &Phase, event: Event, now: Timestamp, rules: &Rules) -> Resul
             | Event::Answered { .. }
             | Event::Adopted { .. }
             | Event::Resume { .. }
-            | Event::Reconcile { .. } => Err(illegal(event)),
+            | Event::Reconcile { .. }
+            | Event::End => Err(illegal(event)),
         },
         Phase::Halted { current, candidates, token, why: _ } => match event {
             Event::Resume { .. } if candidates.is_empty() => Ok((Phase::Resting { current }, None)),
@@ -119,11 +122,49 @@ pub fn next(phase: &Phase, event: Event, now: Timestamp, rules: &Rules) -> Resul
                 };
                 Ok(proceed(staged, rules))
             }
+            Event::End => Ok(end(current.into_iter().chain(candidates).collect())),
             Event::Begin { .. } | Event::Stricter { .. } | Event::Answered { .. } | Event::Wake | Event::RetireNow => {
                 Err(illegal(event))
             }
         },
+        Phase::Ending { versions, tries } => match event {
+            Event::Wake => Ok(end_with(versions, tries)),
+            Event::Answered { step: Step::Retire, version, answer } if versions.last() == Some(&version) => {
+                Ok(on_ended(versions, tries, answer, now, rules))
+            }
+            Event::Begin { .. }
+            | Event::Stricter { .. }
+            | Event::Answered { .. }
+            | Event::RetireNow
+            | Event::Adopted { .. }
+            | Event::Resume { .. }
+            | Event::Reconcile { .. }
+            | Event::End => Err(illegal(event)),
+        },
     }
+}
+
+/// The account with these values is dropped; where there are none it was never made.
+fn end(versions: Vec<Version>) -> Move {
+    end_with(versions, Tries::default())
+}
+
+pub(super) fn end_with(versions: Vec<Version>, tries: Tries) -> Move {
+    match versions.last().copied() {
+        Some(newest) => (Phase::Ending { versions, tries }, Some(Effect::Retire(newest))),
+        None => (Phase::new(), None),
+    }
+}
+
+/// The target's answer to "drop this account". It is asked until the account is gone: nobody else would ever look for it.
+fn on_ended(versions: Vec<Version>, mut tries: Tries, answer: Answer, now: Timestamp, rules: &Rules) -> Move {
+    let until = match answer {
+        Answer::Yes | Answer::No(Reason::Missing, _) => return (Phase::new(), None),
+        Answer::No(reason @ (Reason::Locked | Reason::TooSoon), after) => now + pause(reason, after, rules),
+        Answer::No(..) | Answer::NotReached | Answer::InDoubt => rules.backoff.until(now, tries.waits),
+    };
+    tries.waits = tries.waits.saturating_add(1);
+    (Phase::Ending { versions, tries }, Some(Effect::WaitUntil(until)))
 }
 
 /// The phase to store when the effect that came with it is not run now, because a limit, the lock-out budget or the
@@ -136,7 +177,8 @@ pub fn postpone(phase: Phase) -> Phase {
         | Phase::Staged(_)
         | Phase::Applied { .. }
         | Phase::Retiring { .. }
-        | Phase::Halted { .. } => phase,
+        | Phase::Halted { .. }
+        | Phase::Ending { .. } => phase,
     }
 }
 
@@ -162,6 +204,7 @@ fn on_staged(mut staged: Staged, event: Event, now: Timestamp, rules: &Rules) ->
             staged.tries = Tries::default();
             Ok(proceed(staged, rules))
         }
+        Event::End if staged.ask != Ask::Asked => Ok(end(staged.candidates)),
         Event::Begin { .. }
         | Event::Stricter { .. }
         | Event::Answered { .. }
@@ -169,7 +212,8 @@ fn on_staged(mut staged: Staged, event: Event, now: Timestamp, rules: &Rules) ->
         | Event::RetireNow
         | Event::Adopted { .. }
         | Event::Resume { .. }
-        | Event::Reconcile { .. } => Err(event),
+        | Event::Reconcile { .. }
+        | Event::End => Err(event),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is stored of a rotation: the five phases.
+//! What is stored of a rotation: the phases.
 
 use std::fmt;
 
@@ -53,6 +53,13 @@ pub enum Phase {
         token: Token,
         /// What stopped it.
         why: Why,
+    },
+    /// The account of a lease is being dropped. Nothing is handed out any more.
+    Ending {
+        /// Values the account may have, oldest first. Never empty.
+        versions: Vec<Version>,
+        /// Tries to drop it so far.
+        tries: Tries,
     },
 }
 
@@ -170,6 +177,8 @@ pub enum PhaseName {
     Retiring,
     /// See [`Phase::Halted`].
     Halted,
+    /// See [`Phase::Ending`].
+    Ending,
 }
 
 impl fmt::Display for PhaseName {
@@ -180,6 +189,7 @@ impl fmt::Display for PhaseName {
             Self::Applied => "applied",
             Self::Retiring => "retiring",
             Self::Halted => "halted",
+            Self::Ending => "ending",
         })
     }
 }
@@ -198,6 +208,7 @@ impl Phase {
             Self::Applied { .. } => PhaseName::Applied,
             Self::Retiring { .. } => PhaseName::Retiring,
             Self::Halted { .. } => PhaseName::Halted,
+            Self::Ending { .. } => PhaseName::Ending,
         }
     }
 
@@ -207,6 +218,7 @@ impl Phase {
             Self::Resting { current } | Self::Applied { current, .. } | Self::Halted { current, .. } => *current,
             Self::Staged(staged) => staged.current,
             Self::Retiring { current, .. } => Some(*current),
+            Self::Ending { .. } => None,
         }
     }
 
@@ -214,7 +226,11 @@ impl Phase {
     pub fn previous(&self) -> Option<Version> {
         match self {
             Self::Retiring { previous, .. } => Some(*previous),
-            Self::Resting { .. } | Self::Staged(_) | Self::Applied { .. } | Self::Halted { .. } => None,
+            Self::Resting { .. }
+            | Self::Staged(_)
+            | Self::Applied { .. }
+            | Self::Halted { .. }
+            | Self::Ending { .. } => None,
         }
     }
 
@@ -227,6 +243,7 @@ impl Phase {
             | Self::Applied { candidates, .. }
             | Self::Halted { candidates, .. } => live.extend(candidates),
             Self::Retiring { previous, .. } => live.push(*previous),
+            Self::Ending { versions, .. } => live.extend(versions),
         }
         live
     }
@@ -237,7 +254,7 @@ impl Phase {
         match self {
             Self::Staged(staged) => matches!(staged.ask, Ask::Asked | Ask::InDoubt | Ask::Probing(_)),
             Self::Applied { .. } => true,
-            Self::Resting { .. } | Self::Retiring { .. } | Self::Halted { .. } => false,
+            Self::Resting { .. } | Self::Retiring { .. } | Self::Halted { .. } | Self::Ending { .. } => false,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a phase found at start means.
 
 use super::event::Effect;
-use super::next::proceed;
+use super::next::{end_with, proceed};
 use super::phase::{Ask, Phase, Staged};
 use super::rules::Rules;
 use crate::time::Timestamp;
@@ -23,5 +23,6 @@ pub fn on_restart(phase: &Phase, now: Timestamp, rules: &Rules) -> (Phase, Optio
             let effect = if now < *retire_at { Effect::WaitUntil(*retire_at) } else { Effect::Retire(*previous) };
             (phase.clone(), Some(effect))
         }
+        Phase::Ending { versions, tries } => end_with(versions.clone(), *tries),
     }
 }

@@ -339,7 +339,8 @@ fn live_through(seed: u64) {
                 | Phase::Staged(_)
                 | Phase::Applied { .. }
                 | Phase::Retiring { .. }
-                | Phase::Halted { .. } => break,
+                | Phase::Halted { .. }
+                | Phase::Ending { .. } => break,
             },
         };
         if let Event::Answered { step: Step::Verify, version, answer: Answer::Yes } = &event {
@@ -400,4 +401,32 @@ fn i4_a_daemon_killed_again_and_again_before_its_ask_took_hold_is_not_told_of_as
     let (phase, effect) =
         walk(phase, &rules, [answered(Step::Apply, 2, Answer::Yes), answered(Step::Verify, 2, Answer::Yes)]);
     assert_eq!((phase, effect), (resting(2), None));
+}
+
+#[test]
+fn the_account_of_a_lease_is_dropped_from_wherever_it_stands_and_until_it_is_gone() {
+    let rules = Rules { prove_current: false, ..Rules::replacing() };
+    let begun = [begin(1, By::Admin)];
+    let applied = [begin(1, By::Admin), answered(Step::Apply, 1, Answer::Yes)];
+    let proved = [begin(1, By::Admin), answered(Step::Apply, 1, Answer::Yes), answered(Step::Verify, 1, Answer::Yes)];
+    let doubted = [begin(1, By::Admin), answered(Step::Apply, 1, Answer::InDoubt)];
+    for story in [&applied[..], &proved[..], &doubted[..]] {
+        let (phase, _) = walk(Phase::new(), &rules, story.iter().cloned());
+        let (phase, effect) = walk(phase, &rules, [Event::End]);
+        assert_eq!(effect, Some(Effect::Retire(Version(1))), "{story:?}");
+        assert_eq!((phase.current(), phase.live()), (None, vec![Version(1)]), "handed out no more, and not forgotten");
+        for answer in [Answer::NotReached, Answer::InDoubt, Answer::No(Reason::Privilege, None)] {
+            let (phase, effect) = walk(phase.clone(), &rules, vec![answered(Step::Retire, 1, answer); 1]);
+            assert!(matches!(effect, Some(Effect::WaitUntil(_))), "{answer:?}");
+            let (phase, effect) = walk(phase, &rules, [Event::Wake]);
+            assert_eq!(effect, Some(Effect::Retire(Version(1))), "{answer:?} is not the end of it");
+            assert_eq!(on_restart(&phase, at(0), &rules).1, effect);
+        }
+        for answer in [Answer::Yes, Answer::No(Reason::Missing, None)] {
+            let (phase, effect) = walk(phase.clone(), &rules, [answered(Step::Retire, 1, answer)]);
+            assert_eq!((phase, effect), (Phase::new(), None));
+        }
+    }
+    let (phase, _) = walk(Phase::new(), &rules, begun);
+    assert!(next(&phase, Event::End, at(0), &rules).is_err(), "not while the target is being asked");
 }

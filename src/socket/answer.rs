@@ -26,6 +26,14 @@ pub(super) enum Refusal {
     Sealed,
     /// The daemon ends.
     Stopping,
+    /// No account for a lease can be had at this moment.
+    Busy,
+    /// The target refused to make the account of a lease.
+    NotMade,
+    /// What is made for each fetch has no version to wait for.
+    OnlyNow,
+    /// What is made for each fetch can't be loaded at a unit's start.
+    OnlyFetched,
     /// The record of this answer could not be written, or the store not be read.
     Broken,
 }
@@ -46,6 +54,12 @@ impl Refusal {
             Self::Switching => "it is being rotated at this moment; try again shortly",
             Self::Sealed => "the store is sealed; an operator must `keywheel unseal`",
             Self::Stopping => "keywheeld is stopping; try again shortly",
+            Self::Busy => "no account for it can be had at this moment; try again shortly",
+            Self::NotMade => "the account for it could not be made; the daemon's log says why",
+            Self::OnlyNow => "an account made for each fetch has no version to wait for, and none before it",
+            Self::OnlyFetched => {
+                "an account is made for each fetch of it from keywheel.sock; it can't be loaded at a start"
+            }
             Self::Broken => "it can't be handed out now; the daemon's log says why",
         }
     }
@@ -60,8 +74,11 @@ impl Refusal {
                 response.headers_mut().insert(VERSION_HEADER, HeaderValue::from(version.0));
                 response
             }
-            Self::NoVersion | Self::Broken | Self::Sealed => problem(StatusCode::SERVICE_UNAVAILABLE, self.words()),
-            Self::Switching | Self::Stopping => {
+            Self::OnlyNow => problem(StatusCode::BAD_REQUEST, self.words()),
+            Self::NoVersion | Self::NotMade | Self::OnlyFetched | Self::Broken | Self::Sealed => {
+                problem(StatusCode::SERVICE_UNAVAILABLE, self.words())
+            }
+            Self::Switching | Self::Busy | Self::Stopping => {
                 let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, self.words());
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
                 response

@@ -12,21 +12,22 @@ use std::time::Duration;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
-use tokio::sync::{SetOnce, watch};
+use tokio::sync::{SetOnce, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use zeroize::Zeroizing;
 
 use super::answer::{self, Refusal, problem};
+use super::lease::{LeaseCall, Leases};
 use super::peer::Peer;
 use super::refusals::{Listing, Refusals};
 use super::server::{Body, End, json};
 use super::stop::Stop;
-use super::views::{Current, Views};
+use super::views::{Current, View, Views};
 use crate::audit::{AuditLog, Entry};
 use crate::config::Config;
 use crate::ids::{CredentialName, Version};
 use crate::policy::{Caller, Decision};
-use crate::store::Reader;
+use crate::store::{Reader, StoreError};
 use crate::time::Clock;
 
 /// How long `?wait=` waits unless `timeout=` says otherwise.
@@ -43,6 +44,8 @@ pub struct Sources {
     pub audit: Arc<AuditLog>,
     /// Counts commits that changed a phase.
     pub promotions: watch::Receiver<u64>,
+    /// Makes and drops the accounts of leases.
+    pub leases: mpsc::Sender<LeaseCall>,
 }
 
 /// The hand-out. Until the store is open it answers that it is sealed.
@@ -58,6 +61,7 @@ pub(super) struct Service {
     views: Views,
     refusals: Refusals,
     stop: Stop,
+    pub(super) leases: Leases,
 }
 
 impl Default for Handout {
@@ -69,12 +73,14 @@ impl Default for Handout {
 impl Handout {
     /// The store is open: from now on secrets are handed out.
     pub fn unseal(&self, sources: Sources) {
+        let leases = Leases::new(sources.leases.clone(), &sources.reader);
         // Once per life of the process.
         let _ = self.service.set(Service {
             sources,
             views: Views::default(),
             refusals: Refusals::default(),
             stop: self.stop(),
+            leases,
         });
     }
 
@@ -135,7 +141,7 @@ fn unescaped(name: &str) -> Cow<'_, str> {
 }
 
 /// What the query asks for.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Wish {
     /// A version newer than this, and how long to wait for it.
     newer_than: Option<(Version, Duration)>,
@@ -173,6 +179,15 @@ impl Service {
         let Some(mut granted) = granted(&config, peer, &parsed).await else {
             return Err(self.refuse(&peer.caller, name, Refusal::NotYours).await);
         };
+        if self.is_leased(&parsed) {
+            if wish != Wish::default() {
+                return Err(Refusal::OnlyNow);
+            }
+            return match self.lease(peer, &parsed, &granted.grant).await {
+                Ok(handed_out) => Ok(handed_out),
+                Err(refusal) => Err(self.refuse(&peer.caller, name, refusal).await),
+            };
+        }
         let (current, waited) = match self.read(&parsed, wish).await {
             Ok(read) => read,
             Err(refusal) => return Err(self.refuse(&peer.caller, name, refusal).await),
@@ -199,6 +214,19 @@ impl Service {
 
     pub(super) fn config(&self) -> Arc<Config> {
         self.sources.config.borrow().clone()
+    }
+
+    /// What is handed out of a name, as the store has it now.
+    pub(super) fn view(&self, name: &CredentialName) -> Result<Option<View>, StoreError> {
+        self.views.get(&self.sources.reader, name)
+    }
+
+    pub(super) fn promotions(&self) -> watch::Receiver<u64> {
+        self.sources.promotions.clone()
+    }
+
+    pub(super) fn stop(&self) -> Stop {
+        self.stop.clone()
     }
 
     pub(super) fn reader(&self) -> &Reader {
@@ -236,7 +264,10 @@ impl Service {
     }
 
     fn look(&self, name: &CredentialName, wish: Wish) -> Result<Found, Refusal> {
-        let view = self.views.get(&self.sources.reader, name).map_err(|error| broken(name, &error))?;
+        if self.is_leased(name) {
+            return Err(Refusal::OnlyFetched);
+        }
+        let view = self.view(name).map_err(|error| broken(name, &error))?;
         let view = view.ok_or(Refusal::NoVersion)?;
         let current = view.standing?;
         if wish.newer_than.is_some_and(|(known, _)| current.version <= known) {
@@ -323,7 +354,7 @@ async fn granted(config: &Config, peer: &mut Peer, name: &CredentialName) -> Opt
     }
 }
 
-pub(super) fn broken(name: &CredentialName, error: &crate::store::StoreError) -> Refusal {
+pub(super) fn broken(name: &CredentialName, error: &StoreError) -> Refusal {
     tracing::error!(%name, %error, "could not be read");
     Refusal::Broken
 }

@@ -3,6 +3,7 @@
 mod answer;
 mod exe;
 pub mod handout;
+mod lease;
 pub mod listen;
 pub mod peer;
 mod places;
@@ -16,5 +17,6 @@ mod tests;
 mod views;
 mod wire;
 
+pub use lease::{CALLS_MAX, LeaseCall};
 pub use proc::sees_executables;
 pub use stop::Stop;

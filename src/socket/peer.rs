@@ -142,6 +142,17 @@ impl Peer {
         if there { Ok(()) } else { Err(gone()) }
     }
 
+    /// When the process started, after the system's start.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub(super) fn started(&mut self) -> io::Result<Duration> {
+        self.hold()?;
+        let started = proc::start_time(self.caller.pid)?;
+        self.still_there()?;
+        Ok(started)
+    }
+
     /// Takes the handle by which it is known later whether the number still means this process.
     fn hold(&mut self) -> io::Result<()> {
         if matches!(self.handle, Handle::None) {

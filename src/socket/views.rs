@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::answer::Refusal;
 use crate::ids::{CredentialName, Version};
-use crate::store::{Reader, Sealed, StoreError};
+use crate::store::{Reader, Record, Sealed, StoreError};
 use crate::time::Timestamp;
 
 /// Credentials kept ready. More are read from the store each time they are asked for.
@@ -82,7 +82,7 @@ impl View {
                 }
                 Some(sealed) => {
                     let issued = record.version(version).and_then(|info| info.proved);
-                    let head = head(name, version, issued, record.next_due);
+                    let head = head(&record, version, issued);
                     let previous = match record.phase.previous() {
                         Some(previous) => reader.sealed(name, previous)?.map(|sealed| (previous, sealed)),
                         None => None,
@@ -135,17 +135,29 @@ fn opened(reader: &Reader, sealed: &Sealed, fields: &mut [u8], end: u8) -> Optio
     Some(())
 }
 
-/// `{"name":…,"version":…,"issued":…,"next_due":…,"fields":`
-fn head(name: &CredentialName, version: Version, issued: Option<Timestamp>, next_due: Option<Timestamp>) -> Vec<u8> {
+/// `{"name":…,"version":…,"issued":…,"next_due":…,"fields":`, and for a lease its name and end as well.
+fn head(record: &Record, version: Version, issued: Option<Timestamp>) -> Vec<u8> {
     #[derive(Serialize)]
     struct Head<'a> {
         name: &'a str,
         version: Version,
         issued: Option<String>,
         next_due: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        lease: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expires: Option<String>,
     }
     let moment = |moment: Timestamp| moment.to_string();
-    let head = Head { name: name.as_str(), version, issued: issued.map(moment), next_due: next_due.map(moment) };
+    let leased = record.name.leased();
+    let head = Head {
+        name: leased.as_ref().map_or(record.name.as_str(), |(of, _)| of.as_str()),
+        version,
+        issued: issued.map(moment),
+        next_due: record.next_due.map(moment),
+        lease: leased.as_ref().map(|_| record.name.as_str()),
+        expires: record.lease.as_ref().map(|lease| moment(lease.ends)),
+    };
     // A struct of strings and numbers always serialises.
     let mut text = serde_json::to_vec(&head).unwrap_or_default();
     text.pop();

@@ -47,7 +47,7 @@ pub use keyring::PASSPHRASE_CHARS_MIN;
 pub use master::{MasterKey, create_key_file, key_from_credential, key_from_file, read_secret_file};
 pub use open::{open, open_with_passphrase};
 pub use reader::{Reader, Sealed};
-pub use record::{Outcome, Record, Source, Trouble, TroubleKind, VersionInfo};
+pub use record::{Lease, Outcome, Record, Source, Trouble, TroubleKind, VersionInfo};
 pub use writer::{NOTE_BYTES_MAX, RECORD_BYTES_MAX, Writer};
 
 use crate::ids::{CredentialName, Version};
@@ -72,6 +72,13 @@ pub enum Change {
         name: CredentialName,
         /// Which.
         version: Version,
+    },
+    /// Forget a record, its wake-up index and the secrets of these versions: of a lease's account that is gone.
+    DropRecord {
+        /// Whose.
+        name: CredentialName,
+        /// The versions it has secrets of.
+        versions: Vec<Version>,
     },
     /// Store a small value of the daemon's own (audit head, greatest time seen), at most 64 KiB.
     PutNote {

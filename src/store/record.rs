@@ -34,6 +34,24 @@ pub struct Record {
     /// The schedule that `next_due` was computed by, in words: when the configuration says another, it is computed anew.
     #[serde(default)]
     pub schedule: String,
+    /// Of a lease's account: whose it is, and until when. Such a record goes when the account is dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
+}
+
+/// One hand-out of an account made for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// When it began.
+    pub began: Timestamp,
+    /// When it ends; the account is dropped then.
+    pub ends: Timestamp,
+    /// The user that asked.
+    pub uid: u32,
+    /// The process that asked.
+    pub pid: i32,
+    /// When that process started, after the system's start, if the lease ends with it.
+    pub process_started: Option<std::time::Duration>,
 }
 
 impl Record {
@@ -51,6 +69,7 @@ impl Record {
             began: None,
             trouble: None,
             schedule: String::new(),
+            lease: None,
         }
     }
 

@@ -19,6 +19,7 @@ use super::record::Record;
 use super::seal::NameHash;
 use super::{Batch, Change};
 use crate::failpoint;
+use crate::ids::CredentialName;
 use crate::time::Timestamp;
 
 /// The largest note.
@@ -159,6 +160,15 @@ impl Writer {
                 Change::DropSecret { name, version } => {
                     ops.push(Op::remove(Tree::Secret, &secret_key(&self.store.keys.hash_name(&name), version)));
                 }
+                Change::DropRecord { name, versions } => {
+                    let hash = self.store.keys.hash_name(&name);
+                    let before = self.listed(&name, &hash, &listed)?;
+                    listed.insert(hash, Listing::default());
+                    ops.push(Op::remove(Tree::Record, &hash));
+                    ops.extend(before.wake_at.map(|at| Op::remove(Tree::Due, &due_key(at, &hash))));
+                    ops.extend(before.in_flight.then(|| Op::remove(Tree::Flight, &hash)));
+                    ops.extend(versions.iter().map(|version| Op::remove(Tree::Secret, &secret_key(&hash, *version))));
+                }
                 Change::PutNote { key, value } => {
                     limit("the note", value.len(), NOTE_BYTES_MAX)?;
                     let key = self.store.keys.hash_note(key);
@@ -169,6 +179,19 @@ impl Writer {
         Ok(ops)
     }
 
+    /// How a record is listed when the changes planned so far are made.
+    fn listed(
+        &self,
+        name: &CredentialName,
+        hash: &NameHash,
+        planned: &HashMap<NameHash, Listing>,
+    ) -> Result<Listing, StoreError> {
+        match planned.get(hash) {
+            Some(listing) => Ok(*listing),
+            None => Ok(self.store.record(hash, Some(name))?.as_ref().map(Listing::of).unwrap_or_default()),
+        }
+    }
+
     fn plan_record(
         &self,
         record: &Record,
@@ -176,10 +199,7 @@ impl Writer {
         ops: &mut Vec<Op>,
     ) -> Result<(), StoreError> {
         let hash = self.store.keys.hash_name(&record.name);
-        let before = match listed.get(&hash) {
-            Some(listing) => *listing,
-            None => self.store.record(&hash, Some(&record.name))?.as_ref().map(Listing::of).unwrap_or_default(),
-        };
+        let before = self.listed(&record.name, &hash, listed)?;
         let after = Listing::of(record);
         listed.insert(hash, after);
         let plain = serde_json::to_vec(record)

@@ -107,7 +107,7 @@ async fn settings(session: &mut Session, oid: i64) -> Result<Vec<(Option<String>
 }
 
 /// How many objects of the whole server the role owns, and how many name it in their privileges.
-async fn dependents(session: &mut Session, oid: i64) -> Result<(i64, i64), Reply> {
+pub(super) async fn dependents(session: &mut Session, oid: i64) -> Result<(i64, i64), Reply> {
     let query = sqlx::query(
         "SELECT count(*) FILTER (WHERE deptype = 'o'), count(*) FILTER (WHERE deptype = 'a')
          FROM pg_catalog.pg_shdepend WHERE refclassid = 'pg_catalog.pg_authid'::regclass AND refobjid::int8 = $1",

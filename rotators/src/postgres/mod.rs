@@ -6,6 +6,7 @@
 mod alternate;
 mod describe;
 mod discover;
+mod lease;
 mod scram;
 mod session;
 mod verdict;
@@ -96,6 +97,10 @@ async fn change(
     session.require_scram()?;
     let verifier = scram::verifier(subject.password)
         .map_err(|error| Reply::not_reached(format!("no random salt could be drawn, and nothing was sent: {error}")))?;
+    if let Some(leased) = Settings(&request.credential).leased()? {
+        let is_there = role(session, subject.username).await?.is_some();
+        return lease::make(session, &leased, is_there, &verifier).await;
+    }
     let accounts = Settings(&request.credential).accounts()?;
     match (role(session, subject.username).await?, accounts) {
         (Some(role), _) => {
@@ -162,6 +167,9 @@ async fn verify(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
 /// and the role must be left alone.
 async fn retire(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     let subject = Pair::subject(request)?;
+    if let Some(leased) = Settings(&request.credential).leased()? {
+        return lease::end(request, &leased, deadline).await;
+    }
     let Some(accounts) = Settings(&request.credential).accounts()? else {
         return Ok(noted(Some("the old password ended when the new one was set".to_owned())));
     };

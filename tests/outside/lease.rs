@@ -1,0 +1,261 @@
+//! Accounts made for one lease: whose they are, how long, and that none is left behind.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::kit::{Fetched, QUICK, credential, fetch, pg_target, try_fetch};
+use crate::support::{Daemon, PATIENCE, PgOptions, Postgres, Setup, eventually, within};
+
+const HITS_MAX: usize = 60;
+
+/// A daemon that makes roles after the model `reporting` by an admin that may do no more than the page says. The model
+/// owns a table and may read another.
+fn reporting(pg: &Postgres, more: &str) -> Daemon {
+    pg.create_login("reporting", "nobody knows");
+    pg.create_login("keeper", "first-of-keeper");
+    pg.admin(
+        "ALTER ROLE keeper CREATEROLE; CREATE TABLE public.sales(x int); GRANT SELECT ON public.sales TO reporting; \
+         CREATE SCHEMA desk AUTHORIZATION reporting",
+    );
+    let daemon = Setup::new().config(config(pg, more)).start();
+    daemon.keywheel_ok(&["import", "pg/keeper"], "first-of-keeper");
+    daemon
+}
+
+fn config(pg: &Postgres, more: &str) -> String {
+    format!(
+        "{QUICK}{}{}{}",
+        pg_target(pg, "pg", "admin = \"pg/keeper\""),
+        credential("pg/keeper", "pg", "account = \"keeper\"\nchange_by = \"account\""),
+        credential("app/report", "pg", &format!("account = \"reporting\"\nstrategy = \"ephemeral\"\n{more}"))
+    )
+}
+
+/// The roles made for leases.
+fn roles(pg: &Postgres) -> Vec<String> {
+    let made = pg.admin("SELECT rolname FROM pg_roles WHERE rolname LIKE 'reporting\\_%' ORDER BY 1");
+    made.lines().map(str::to_owned).filter(|role| !role.is_empty()).collect()
+}
+
+fn leases(daemon: &Daemon) -> Vec<serde_json::Value> {
+    let listed: serde_json::Value =
+        serde_json::from_str(&daemon.keywheel_ok(&["leases", "--json"], "")).expect("a JSON object");
+    listed["leases"].as_array().expect("a list").clone()
+}
+
+fn gone(pg: &Postgres, daemon: &Daemon) {
+    eventually("the role to be dropped and the lease forgotten", || {
+        (roles(pg).is_empty() && leases(daemon).is_empty()).then_some(())
+    });
+}
+
+#[test]
+fn each_fetch_has_an_account_of_its_own_that_goes_in_time_with_its_sessions() {
+    let pg = Postgres::start(PgOptions { log_statement_all: true, ..PgOptions::default() });
+    let daemon = reporting(&pg, "lifetime = \"10s\"");
+    let answer = daemon.get("/v1/credentials/app/report").expect("answered").json();
+    let one = Fetched {
+        version: 1,
+        username: answer["fields"]["username"].as_str().expect("a name").to_owned(),
+        password: answer["fields"]["password"].as_str().expect("a password").to_owned(),
+    };
+    assert_eq!(answer["name"], "app/report");
+    assert!(answer["lease"].as_str().is_some_and(|lease| lease.starts_with("app/report~")), "{answer}");
+    assert!(answer["expires"].is_string() && answer["next_due"].is_null(), "{answer}");
+    let two = fetch(&daemon, "app/report");
+    assert_ne!(one.username, two.username);
+    let mut expected = vec![one.username.clone(), two.username.clone()];
+    expected.sort();
+    assert_eq!(roles(&pg), expected);
+    let ask = |sql: &str| pg.psql_as(&one.username, &one.password, sql);
+    ask("SELECT * FROM public.sales").expect("it has the model's rights");
+    ask("CREATE TABLE desk.made(x int)").expect("it owns what the model owns");
+    ask("RESET ROLE; CREATE TABLE desk.own(x int); SET ROLE NONE").expect("it may make something of its own");
+    assert_eq!(pg.admin("SELECT tableowner FROM pg_tables WHERE tablename = 'made'").trim(), "reporting");
+    assert_eq!(
+        pg.admin("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'reporting\\_%' AND rolvaliduntil BETWEEN now() AND now() + '11s'").trim(),
+        "2",
+        "the server itself refuses the login afterwards"
+    );
+    let listed = leases(&daemon);
+    assert_eq!(listed.len(), 2);
+    assert!(listed.iter().all(|row| row["phase"] == "resting" && row["uid"] == 0), "{listed:?}");
+    assert!(daemon.keywheel_ok(&["leases"], "").contains(&two.username));
+    // A session that stays open.
+    let mut sleeper = Command::new("psql")
+        .args([
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &pg.port.to_string(),
+            "-U",
+            &two.username,
+            "-d",
+            "postgres",
+            "-c",
+            "SELECT pg_sleep(600)",
+        ])
+        .env("PGPASSWORD", &two.password)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("psql runs");
+    gone(&pg, &daemon);
+    let ended = within(PATIENCE, || sleeper.try_wait().expect("waited for"));
+    let _ = sleeper.kill();
+    assert!(ended.is_some_and(|status| !status.success()), "its session was ended");
+    assert_eq!(pg.admin("SELECT tableowner FROM pg_tables WHERE tablename = 'own'").trim(), "reporting");
+    assert!(!pg.login_works(&one.username, &one.password));
+    let records = daemon.audit();
+    let of = |kind: &str| records.iter().filter(|record| record["event"] == kind).count();
+    for kind in ["lease", "lease-made", "fetch", "lease-over", "lease-dropped"] {
+        assert_eq!(of(kind), 2, "{kind}: {records:?}");
+    }
+    for secret in [&one.password, &two.password] {
+        assert!(!pg.log().contains(secret.as_str()) && !daemon.log().contains(secret.as_str()), "a secret in a log");
+    }
+}
+
+#[test]
+fn a_lease_can_be_ended_early_and_survives_a_crash_of_the_daemon() {
+    let pg = Postgres::start(PgOptions::default());
+    let mut daemon = reporting(&pg, "lifetime = \"1h\"");
+    let fetched = fetch(&daemon, "app/report");
+    daemon.kill9_and_start();
+    assert!(pg.login_works(&fetched.username, &fetched.password));
+    let listed = leases(&daemon);
+    let name = listed[0]["name"].as_str().expect("a name").to_owned();
+    // What is configured can't be taken away from under it, and what makes no sense is said.
+    daemon.configure(&format!("{QUICK}{}", pg_target(&pg, "pg", "")));
+    let refused = daemon.keywheel(&["reload"], "");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("keywheel end LEASE"), "{refused:?}");
+    daemon.configure(&config(&pg, "lifetime = \"1h\""));
+    for words in
+        [&["rotate", "app/report"][..], &["rotate", &name], &["reconcile", "app/report"], &["import", "app/report"]]
+    {
+        let refused = daemon.keywheel(words, "a password\n");
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned() + &String::from_utf8_lossy(&refused.stdout);
+        assert!(!refused.status.success() && said.contains("lease"), "{words:?}: {said}");
+    }
+    assert_eq!(daemon.get(&format!("/v1/credentials/{name}")).expect("answered").status, 404, "not by its own name");
+    assert_eq!(daemon.get("/v1/credentials/app/report?wait=1").expect("answered").status, 400);
+    daemon.keywheel_ok(&["verify", &name], "");
+    daemon.keywheel_ok(&["show", &name], "");
+    daemon.keywheel_ok(&["end", &name], "");
+    gone(&pg, &daemon);
+    let again = daemon.keywheel(&["end", &name], "");
+    assert!(String::from_utf8_lossy(&again.stderr).contains("there is no lease"), "{again:?}");
+}
+
+#[test]
+fn a_lease_that_ends_with_its_process_does() {
+    let pg = Postgres::start(PgOptions::default());
+    let daemon = reporting(&pg, "ends_with = \"process\"");
+    let script = format!(
+        "curl -s --unix-socket {} http://keywheel/v1/credentials/app/report >/dev/null; exec sleep 600",
+        daemon.socket().display()
+    );
+    // curl is the process that asked.
+    let mut shell = Command::new("sh").args(["-c", &script]).spawn().expect("a shell");
+    eventually("a lease to have begun and ended", || {
+        daemon.audit().iter().any(|record| record["event"] == "lease-dropped").then_some(())
+    });
+    gone(&pg, &daemon);
+    shell.kill().expect("ended");
+    shell.wait().expect("waited for");
+    // This process lives on, and so does its lease.
+    fetch(&daemon, "app/report");
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(roles(&pg).len(), 1);
+}
+
+#[test]
+fn what_can_not_be_had_is_said_and_leaves_nothing() {
+    let pg = Postgres::start(PgOptions::default());
+    let daemon = reporting(&pg, "leases = 1");
+    let planned = daemon.keywheel_ok(&["rotate", "--dry-run", "app/report"], "");
+    assert!(planned.contains("each lease would have an account of its own"), "{planned}");
+    assert!(roles(&pg).is_empty(), "a rehearsal makes nothing");
+    let fetched = fetch(&daemon, "app/report");
+    let refused = try_fetch(&daemon, "app/report").expect_err("one at a time");
+    assert!(refused.starts_with("503") && refused.contains("try again"), "{refused}");
+    daemon.wait_for_log("as many as it may have");
+    assert!(pg.login_works(&fetched.username, &fetched.password));
+    let name = leases(&daemon)[0]["name"].as_str().expect("a name").to_owned();
+    daemon.keywheel_ok(&["end", &name], "");
+    gone(&pg, &daemon);
+    pg.admin("ALTER ROLE keeper NOCREATEROLE");
+    let refused = try_fetch(&daemon, "app/report").expect_err("the admin may not");
+    assert!(refused.starts_with("503") && refused.contains("could not be made"), "{refused}");
+    gone(&pg, &daemon);
+    let shown = daemon.keywheel_ok(&["show", "app/report"], "");
+    assert!(shown.contains("permission denied"), "{shown}");
+}
+
+#[test]
+fn i1_no_kill_of_the_daemon_leaves_an_account_that_nobody_knows_of() {
+    let pg = Postgres::start(PgOptions::default());
+    let mut daemon = reporting(&pg, "lifetime = \"1h\"");
+    daemon.sigterm();
+    let (mut kills, mut left) = (0, 0);
+    for point in keywheel::failpoint::ALL {
+        let mut here = 0;
+        for hit in 1..HITS_MAX {
+            daemon.set_env("KEYWHEEL_FAILPOINT", &format!("{point}:{hit}"));
+            let died = one_life(&mut daemon);
+            daemon.set_env("KEYWHEEL_FAILPOINT", "");
+            if !died {
+                break;
+            }
+            here += 1;
+            daemon.start();
+            eventually("every lease to be whole or gone, and every role to have one", || {
+                let listed = leases(&daemon);
+                let whole = listed.iter().all(|row| row["phase"] == "resting");
+                let mut accounts: Vec<String> =
+                    listed.iter().filter_map(|row| Some(row["account"].as_str()?.to_owned())).collect();
+                accounts.sort();
+                (whole && accounts == roles(&pg)).then_some(())
+            });
+            for row in leases(&daemon) {
+                left += 1;
+                daemon.keywheel_ok(&["end", row["name"].as_str().expect("a name")], "");
+            }
+            gone(&pg, &daemon);
+            daemon.sigterm();
+        }
+        assert!(here < HITS_MAX - 1, "{point} has no end");
+        kills += here;
+    }
+    assert!(kills > 20, "{kills} kills");
+    println!("{kills} kills, {left} leases found whole afterwards, no role without a lease");
+}
+
+/// Starts, takes a lease and ends it, and ends in good order. Whether the daemon died before that.
+fn one_life(daemon: &mut Daemon) -> bool {
+    daemon.spawn();
+    let up = within(PATIENCE, || match (daemon.poll(), daemon.healthy()) {
+        (Some(_), _) => Some(false),
+        (None, true) => Some(true),
+        (None, false) => None,
+    });
+    if up != Some(true) {
+        return true;
+    }
+    let all = serde_json::json!("all");
+    let ended = try_fetch(daemon, "app/report").is_ok()
+        && daemon.call("leases", &all).is_ok_and(|answer| {
+            let body = serde_json::json!({ "name": answer.json()["leases"][0]["name"] });
+            daemon.call("end", &body).is_ok_and(|answer| answer.status == 200)
+        });
+    let none = |daemon: &Daemon| daemon.call("leases", &all).is_ok_and(|answer| answer.json()["leases"][0].is_null());
+    let over = within(PATIENCE, || match (daemon.poll(), ended && none(daemon)) {
+        (Some(_), _) => Some(true),
+        (None, true) => Some(false),
+        (None, false) => None,
+    });
+    if over.expect("the lease ends or the daemon does") {
+        return true;
+    }
+    !daemon.sigterm().success()
+}
