@@ -20,7 +20,10 @@ fn i12_what_would_be_ignored_or_fail_later_is_refused() {
     let with = |text: &str| format!("{HTPASSWD}[credential.c]\ntarget = \"web\"\n{text}");
     for (text, place, message, help) in [
         (with("grace = \"10m\""), (6, 9), "no grace", "alternate"),
-        (with("strategy = \"ephemeral\""), (4, 13), "this version", ""),
+        (with("strategy = \"ephemeral\""), (4, 13), "can't do", "replace, alternate"),
+        (with("lifetime = \"1h\""), (6, 12), "\"ephemeral\" only", "leave it out"),
+        (with("leases = 0"), (6, 10), "between 1 and 1000", ""),
+        ("[credential.\"a~abcdefgh\"]".to_owned(), (1, 13), "names of leases", "another name"),
         (with("strategy = \"overlap\""), (4, 13), "can't do", "replace, alternate"),
         (with("group = \"Blue Green\""), (6, 9), "can't name a group", "`blue-green`"),
         (with("initial = { systemd_credential = \"a/b\" }"), (6, 34), "can't name a systemd credential", "alone"),
