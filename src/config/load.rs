@@ -136,7 +136,8 @@ fn check_accounts(notes: &Notes, targets: &BTreeMap<TargetName, targets::Read>, 
         system_of.insert(name, systems.entry((read.target.kind.as_str(), settings)).or_insert(name));
     }
     let mut owners: BTreeMap<(&TargetName, String), &Credential> = BTreeMap::new();
-    for (credential, place) in credentials.values() {
+    // The model of leases is left alone.
+    for (credential, place) in credentials.values().filter(|(credential, _)| credential.lease.is_none()) {
         let target = &credential.target.name;
         for account in &credential.accounts {
             // Directories and some databases don't tell names apart by case.

@@ -11,7 +11,7 @@ use crate::support::redis::Keeps;
 use crate::support::{Daemon, MariaDb, PATIENCE, PgOptions, Postgres, RabbitMq, Redis, Setup, Sshd, services, within};
 
 /// The worker's fail points (`FAIL_POINTS` of the rotators, which this package must not link).
-const WORKER_POINTS: &[&str] = &[
+pub(crate) const WORKER_POINTS: &[&str] = &[
     "worker.apply.before",
     "worker.apply.after",
     "worker.verify.before",
@@ -173,7 +173,7 @@ fn i1_no_kill_of_the_worker_loses_one_of_two_users_of_rabbitmq_in_turn() {
     kill_workers(daemon, &broker, "app/db", "two users of RabbitMQ");
 }
 
-fn mariadb_target(server: &MariaDb, more: &str) -> String {
+pub(crate) fn mariadb_target(server: &MariaDb, more: &str) -> String {
     format!(
         "[target.db]\nkind = \"mysql\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"disabled\"\n{more}\n\
          lockout = {{ failures = 1000, window = \"1m\" }}\n",

@@ -3,8 +3,10 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::kit::{Fetched, QUICK, credential, fetch, pg_target, try_fetch};
-use crate::support::{Daemon, PATIENCE, PgOptions, Postgres, Setup, eventually, within};
+use crate::crash::{WORKER_POINTS, mariadb_target};
+use crate::kit::{Fetched, Logins, QUICK, credential, fetch, pg_target, redis_target, try_fetch};
+use crate::support::redis::Keeps;
+use crate::support::{Daemon, MariaDb, PATIENCE, PgOptions, Postgres, RabbitMq, Redis, Setup, eventually, within};
 
 const HITS_MAX: usize = 60;
 
@@ -35,6 +37,179 @@ fn config(pg: &Postgres, more: &str) -> String {
 fn roles(pg: &Postgres) -> Vec<String> {
     let made = pg.admin("SELECT rolname FROM pg_roles WHERE rolname LIKE 'reporting\\_%' ORDER BY 1");
     made.lines().map(str::to_owned).filter(|role| !role.is_empty()).collect()
+}
+
+/// A server that can say which accounts were made for leases.
+trait Leases: Logins {
+    fn made(&self) -> Vec<String>;
+}
+
+impl Leases for Postgres {
+    fn made(&self) -> Vec<String> {
+        roles(self)
+    }
+}
+
+impl Leases for MariaDb {
+    fn made(&self) -> Vec<String> {
+        let made = self.root("SELECT user FROM mysql.user WHERE user LIKE 'reporting\\_%' ORDER BY 1");
+        made.lines().map(str::to_owned).filter(|user| user != "user").collect()
+    }
+}
+
+impl Leases for Redis {
+    fn made(&self) -> Vec<String> {
+        let mut made: Vec<String> = self
+            .root(&["ACL", "USERS"])
+            .lines()
+            .map(str::to_owned)
+            .filter(|user| user.starts_with("reporting_"))
+            .collect();
+        made.sort();
+        made
+    }
+}
+
+impl Leases for RabbitMq {
+    fn made(&self) -> Vec<String> {
+        let users: serde_json::Value = serde_json::from_str(&self.admin("GET", "/api/users", "")).expect("users");
+        let names = users.as_array().expect("a list").iter().filter_map(|user| user["name"].as_str());
+        let mut made: Vec<String> = names.filter(|user| user.starts_with("reporting_")).map(str::to_owned).collect();
+        made.sort();
+        made
+    }
+}
+
+/// Takes a lease and ends it; then has workers die at each of their fail points while another is taken. However that
+/// ends, each account belongs to a lease that is known, and goes with it.
+fn comes_and_goes(mut daemon: Daemon, server: &impl Leases, used: impl Fn(&Fetched)) {
+    let fetched = fetch(&daemon, "app/report");
+    assert!(server.login_works(&fetched.username, &fetched.password));
+    used(&fetched);
+    assert_eq!(server.made(), std::slice::from_ref(&fetched.username));
+    end_all(&daemon, server);
+    assert!(!server.login_works(&fetched.username, &fetched.password));
+    for point in WORKER_POINTS {
+        daemon.sigterm();
+        daemon.set_env("KEYWHEEL_WORKER_FAILPOINT", point);
+        daemon.start();
+        let had = try_fetch(&daemon, "app/report");
+        daemon.sigterm();
+        daemon.set_env("KEYWHEEL_WORKER_FAILPOINT", "");
+        daemon.start();
+        eventually("every lease to be whole or gone, and every account to have one", || {
+            let listed = leases(&daemon);
+            let whole = listed.iter().all(|row| row["phase"] == "resting");
+            let mut accounts: Vec<String> =
+                listed.iter().filter_map(|row| Some(row["account"].as_str()?.to_owned())).collect();
+            accounts.sort();
+            (whole && accounts == server.made()).then_some(())
+        });
+        if let Ok(fetched) = &had {
+            assert!(server.login_works(&fetched.username, &fetched.password), "{point}");
+            used(fetched);
+        }
+        println!("{point}: {}", if had.is_ok() { "handed out all the same" } else { "not handed out" });
+        end_all(&daemon, server);
+    }
+}
+
+fn end_all(daemon: &Daemon, server: &impl Leases) {
+    for row in leases(daemon) {
+        daemon.keywheel_ok(&["end", row["name"].as_str().expect("a name")], "");
+    }
+    eventually("the accounts to be gone and the leases forgotten", || {
+        (server.made().is_empty() && leases(daemon).is_empty()).then_some(())
+    });
+}
+
+const SOON: &str = "[limits]\nswitch_wait = \"2s\"";
+
+#[test]
+fn i1_no_kill_of_a_worker_leaves_a_role_of_postgres() {
+    let pg = Postgres::start(PgOptions::default());
+    let mut daemon = reporting(&pg, "");
+    daemon.configure(&config(&pg, "").replace("[limits]", SOON));
+    daemon.restart();
+    comes_and_goes(daemon, &pg, |fetched| {
+        pg.psql_as(&fetched.username, &fetched.password, "SELECT * FROM public.sales").expect("the model's rights");
+    });
+}
+
+#[test]
+fn i1_no_kill_of_a_worker_leaves_an_account_of_mariadb() {
+    let server = MariaDb::start();
+    server.root("CREATE DATABASE shop; CREATE TABLE shop.sales(x int); CREATE ROLE reporting; GRANT SELECT ON shop.* TO reporting; GRANT reporting TO admin@'%' WITH ADMIN OPTION");
+    let mut config = QUICK.replace("[limits]", SOON) + &mariadb_target(&server, "admin = \"db/admin\"");
+    config += &credential("db/admin", "db", "account = \"admin\"\nchange_by = \"account\"");
+    config += &credential("app/report", "db", "account = \"reporting\"\nstrategy = \"ephemeral\"");
+    let daemon = Setup::new().config(config).start();
+    daemon.keywheel_ok(&["import", "db/admin"], &server.admin_password);
+    daemon.keywheel_ok(&["rotate", "--dry-run", "app/report"], "");
+    assert!(server.made().is_empty());
+    comes_and_goes(daemon, &server, |fetched| {
+        let mut sleeper =
+            server.client(&fetched.username, &fetched.password, "SELECT * FROM shop.sales; SELECT SLEEP(0.01)");
+        assert!(sleeper.wait().expect("waited for").success(), "the role's rights");
+    });
+}
+
+#[test]
+fn a_session_of_mariadb_ends_with_its_lease() {
+    let server = MariaDb::start();
+    server.root("CREATE ROLE reporting; GRANT reporting TO admin@'%' WITH ADMIN OPTION");
+    let mut config = QUICK.to_owned() + &mariadb_target(&server, "admin = \"db/admin\"");
+    config += &credential("db/admin", "db", "account = \"admin\"\nchange_by = \"account\"");
+    config += &credential("app/report", "db", "account = \"reporting\"\nstrategy = \"ephemeral\"");
+    let daemon = Setup::new().config(config).start();
+    daemon.keywheel_ok(&["import", "db/admin"], &server.admin_password);
+    let fetched = fetch(&daemon, "app/report");
+    let mut sleeper = server.client(&fetched.username, &fetched.password, "SELECT SLEEP(600)");
+    eventually("the session to be there", || {
+        let sessions = server
+            .root(&format!("SELECT COUNT(*) FROM information_schema.processlist WHERE user = '{}'", fetched.username));
+        sessions.contains('1').then_some(())
+    });
+    end_all(&daemon, &server);
+    let ended = within(PATIENCE, || sleeper.try_wait().expect("waited for"));
+    let _ = sleeper.kill();
+    assert!(ended.is_some_and(|status| !status.success()), "its session was ended");
+}
+
+#[test]
+fn i1_no_kill_of_a_worker_leaves_a_user_of_redis() {
+    let server = Redis::start(Keeps::AclFile);
+    server.root(&["ACL", "SETUSER", "reporting", "off", "~sales:*", "+get", "+ping"]);
+    let mut config = QUICK.replace("[limits]", SOON) + &redis_target(&server, "cache", "admin = \"cache/admin\"");
+    config += &credential("cache/admin", "cache", "account = \"admin\"\nchange_by = \"account\"");
+    config += &credential("app/report", "cache", "account = \"reporting\"\nstrategy = \"ephemeral\"");
+    let daemon = Setup::new().config(config).start();
+    daemon.keywheel_ok(&["import", "cache/admin"], &server.admin_password);
+    daemon.keywheel_ok(&["rotate", "--dry-run", "app/report"], "");
+    comes_and_goes(daemon, &server, |fetched| {
+        server.cli(&fetched.username, &fetched.password, &["GET", "sales:1"]);
+        let said = server.run_cli(&["GET", "other:1"], &fetched.username, &fetched.password);
+        assert!(said.contains("NOPERM"), "{said}");
+    });
+    assert!(!server.files().contains("reporting_"), "nothing comes back with a restart");
+}
+
+#[test]
+fn i1_no_kill_of_a_worker_leaves_a_user_of_rabbitmq() {
+    let server = RabbitMq::start();
+    server.create("reporting", "nobody knows", "");
+    let mut config = format!(
+        "{}[target.mq]\nkind = \"rabbitmq\"\nhost = \"127.0.0.1\"\nport = {}\namqp_port = {}\ntls = \"disabled\"\namqp_tls = \"disabled\"\n\
+         admin = \"mq/admin\"\nlockout = {{ failures = 1000, window = \"1m\" }}\n",
+        QUICK.replace("[limits]", "[limits]\nswitch_wait = \"5s\""),
+        server.management,
+        server.amqp
+    );
+    config += &credential("mq/admin", "mq", "account = \"admin\"\nchange_by = \"account\"");
+    config += &credential("app/report", "mq", "account = \"reporting\"\nstrategy = \"ephemeral\"");
+    let daemon = Setup::new().config(config).start();
+    daemon.keywheel_ok(&["import", "mq/admin"], &server.admin_password);
+    comes_and_goes(daemon, &server, |_| {});
 }
 
 fn leases(daemon: &Daemon) -> Vec<serde_json::Value> {

@@ -109,6 +109,14 @@ impl MariaDb {
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
 
+    /// A session of an account that runs `sql`, in the background.
+    pub fn client(&self, user: &str, password: &str, sql: &str) -> Child {
+        let mut client = Command::new("mariadb");
+        client.args(["--no-defaults", "--protocol=tcp", "--host=127.0.0.1"]);
+        client.arg(format!("--port={}", self.port)).arg(format!("--user={user}")).arg(format!("--execute={sql}"));
+        client.env("MYSQL_PWD", password).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("mariadb runs")
+    }
+
     /// Whether MariaDB's own client gets in by TCP.
     pub fn login_works(&self, user: &str, password: &str) -> bool {
         let mut client = Command::new("mariadb");

@@ -205,7 +205,7 @@ impl Redis {
         read("redis.conf") + &read("users.acl")
     }
 
-    fn run_cli(&self, command: &[&str], user: &str, password: &str) -> String {
+    pub fn run_cli(&self, command: &[&str], user: &str, password: &str) -> String {
         let mut cli = Command::new("redis-cli");
         cli.args(["-h", "127.0.0.1", "-p", &self.port.to_string()]);
         if !password.is_empty() {

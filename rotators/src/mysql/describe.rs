@@ -13,7 +13,7 @@ pub(crate) fn describe() -> Description {
         overlap: Overlap::Replaces,
         makes: Makes::Password,
         needs_login: true,
-        strategies: vec![Strategy::Replace, Strategy::Overlap, Strategy::Alternate],
+        strategies: vec![Strategy::Replace, Strategy::Overlap, Strategy::Alternate, Strategy::Ephemeral],
         steps: vec![Step::Describe, Step::Apply, Step::Verify, Step::Retire, Step::Discover, Step::Rehearse],
         target: vec![
             Setting {

@@ -6,6 +6,7 @@
 mod account;
 mod describe;
 mod discover;
+mod lease;
 mod native;
 mod rehearse;
 mod session;
@@ -45,6 +46,9 @@ pub(crate) fn answer(request: &Request) -> Reply {
 
 async fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     let subject = Pair::settable(request, PASSWORD_BYTES_MAX)?;
+    if let Some(leased) = Settings(&request.credential).leased()? {
+        return lease::make(request, &leased, subject, deadline).await;
+    }
     let target = Target::of(request)?;
     let (by, login) = step::changer(request, &subject)?;
     let mut session = match target.connect(login, deadline).await {
@@ -71,6 +75,9 @@ async fn verify(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     let subject = Pair::subject(request)?;
     let target = Target::of(request)?;
     let mut session = target.connect(subject, deadline).await?;
+    if let Some(leased) = Settings(&request.credential).leased()? {
+        return lease::prove(&mut session, &leased).await;
+    }
     let account = own_account(&mut session, &target).await?;
     if account.user == subject.username {
         return Ok(Reply::yes());
@@ -83,6 +90,9 @@ async fn verify(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
 /// and the account must be left alone.
 async fn retire(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     let subject = Pair::subject(request)?;
+    if let Some(leased) = Settings(&request.credential).leased()? {
+        return lease::end(request, &leased, deadline).await;
+    }
     if is_overlap(request)? {
         return take_away(request, subject, deadline).await;
     }

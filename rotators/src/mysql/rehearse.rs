@@ -4,10 +4,11 @@
 use keywheel_protocol::{By, Lockout, Reason, Reply, Request, Yes};
 
 use super::account::Account;
+use super::lease;
 use super::session::{Session, Target};
 use super::{PASSWORD_BYTES_MAX, Wish, change, is_overlap, own_account};
 use crate::deadline::Deadline;
-use crate::settings::Pair;
+use crate::settings::{Pair, Settings};
 use crate::step;
 
 /// What says "never" in `max_password_errors`.
@@ -18,6 +19,11 @@ pub(super) async fn rehearse(request: &Request, deadline: Deadline) -> Result<Re
     let subject = Pair::settable(request, PASSWORD_BYTES_MAX)?;
     let target = Target::of(request)?;
     let (by, login) = step::changer(request, &subject)?;
+    if let Some(leased) = Settings(&request.credential).leased()? {
+        let mut session = lease::prepare(request, &target, &leased, subject, deadline).await?;
+        allowed(&mut session, login).await?;
+        return Ok(Reply::yes());
+    }
     let mut session = target.connect(login, deadline).await?;
     let account = match by {
         By::Account => own_account(&mut session, &target).await?,

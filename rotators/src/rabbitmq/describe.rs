@@ -27,7 +27,7 @@ pub(crate) fn describe() -> Description {
         overlap: Overlap::Replaces,
         makes: Makes::Password,
         needs_login: true,
-        strategies: vec![Strategy::Alternate, Strategy::Replace],
+        strategies: vec![Strategy::Alternate, Strategy::Replace, Strategy::Ephemeral],
         steps: vec![Step::Describe, Step::Apply, Step::Verify, Step::Retire, Step::Discover, Step::Rehearse],
         target,
         credential: vec![

@@ -78,6 +78,13 @@ impl<'a> Management<'a> {
         self.put(&format!("/api/users/{}", segment(name)?), &body).await
     }
 
+    /// Removes a user, if there is one. The broker closes its connections.
+    pub(super) async fn delete_user(&self, name: &str) -> Result<(), Reply> {
+        let path = format!("/api/users/{}", segment(name)?);
+        let call = Call::new(Method::DELETE, &path).basic(self.login.username, self.login.password)?;
+        self.done(call, true).await
+    }
+
     /// Any list of the API.
     pub(super) async fn list(&self, path: &str) -> Result<Vec<Value>, Reply> {
         match success(self.ask(path).await?)? {
@@ -98,8 +105,13 @@ impl<'a> Management<'a> {
     /// Sends a change.
     pub(super) async fn put(&self, path: &str, body: &Value) -> Result<(), Reply> {
         let call = Call::new(Method::PUT, path).basic(self.login.username, self.login.password)?.json(body)?;
+        self.done(call, false).await
+    }
+
+    /// Has a change made; `gone`: whether that there is no such thing is as good.
+    async fn done(&self, call: Call, gone: bool) -> Result<(), Reply> {
         let answer = self.server.send(call, Stage::Change).await?;
-        if answer.is_success() {
+        if answer.is_success() || (gone && answer.status() == 404) {
             return Ok(());
         }
         match answer.verdict(Stage::Change) {

@@ -102,6 +102,12 @@ async fn prove(request: &Request, subject: Pair<'_>, deadline: Deadline) -> Resu
 /// user must be left alone.
 async fn retire(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     let subject = Pair::subject(request)?;
+    if let Some(leased) = Settings(&request.credential).leased()? {
+        let management = Management::of(request, Pair::login(request)?, deadline)?;
+        management.log_in(true).await?;
+        management.delete_user(leased.account).await?;
+        return Ok(noted(Some("its connections were closed by the broker".to_owned())));
+    }
     if other_account(request, &subject)?.is_none() {
         return Ok(noted(Some("the old password ended when the new one was set".to_owned())));
     }

@@ -56,7 +56,9 @@ impl Plan {
                 let rules = image(session, request, settings, name).await?;
                 note = Some(format!("{name} was made at {} after the image of the other user", session.place()));
                 let rules = ["reset", new.as_str()].into_iter().chain(rules.iter().map(String::as_str));
-                commands.push(user::set_user(name, rules));
+                // The model of leases may be one that nobody logs in as.
+                let on = (strategy == Strategy::Ephemeral).then_some("on");
+                commands.push(user::set_user(name, rules.chain(on)));
             }
         }
         if target.masterauth {
@@ -91,6 +93,15 @@ impl Plan {
         Ok(Some(Self { commands, home, shown: None, note: None }))
     }
 
+    /// What ends a lease: the user goes, and its connections with it. None if there is no such user.
+    pub(super) async fn end(session: &mut Session, target: &Target<'_>, name: &str) -> Result<Option<Self>, Reply> {
+        let Known::User(_) = user::known(session, name).await? else { return Ok(None) };
+        let home = Home::of(session, target).await?;
+        let mut delete = redis::cmd("ACL");
+        delete.arg("DELUSER").arg(name);
+        Ok(Some(Self { commands: vec![delete], home, shown: None, note: None }))
+    }
+
     /// Sends it, writes it down, and reads it back.
     pub(super) async fn carry_out(self, session: &mut Session, name: &str) -> Result<(), Reply> {
         let mut sent = false;
@@ -122,6 +133,7 @@ pub(super) fn strategy(settings: Settings<'_>) -> Result<Strategy, Reply> {
         "overlap" => Ok(Strategy::Overlap),
         "replace" => Ok(Strategy::Replace),
         "alternate" => Ok(Strategy::Alternate),
+        "ephemeral" => Ok(Strategy::Ephemeral),
         other => Err(Reply::no(Reason::Unsupported, format!("strategy {other} is not known here"))),
     }
 }

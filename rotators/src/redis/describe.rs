@@ -29,7 +29,7 @@ pub(crate) fn describe() -> Description {
         overlap: Overlap::Replaces,
         makes: Makes::Password,
         needs_login: true,
-        strategies: vec![Strategy::Overlap, Strategy::Replace, Strategy::Alternate],
+        strategies: vec![Strategy::Overlap, Strategy::Replace, Strategy::Alternate, Strategy::Ephemeral],
         steps: vec![Step::Describe, Step::Apply, Step::Verify, Step::Retire, Step::Discover, Step::Rehearse],
         target,
         credential: vec![

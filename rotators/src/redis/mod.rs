@@ -95,6 +95,8 @@ async fn retire(request: &Request, target: &Target<'_>, deadline: Deadline) -> R
     if strategy == Strategy::Replace {
         return Ok(noted(Some("the old password ended when the new one was set".to_owned())));
     }
+    let leased = Settings(&request.credential).leased()?;
+    let subject = leased.map_or(subject, |leased| Pair { username: leased.account, ..subject });
     let login = Pair::login(request)?;
     if strategy == Strategy::Overlap
         && login.username == subject.username
@@ -107,7 +109,7 @@ async fn retire(request: &Request, target: &Target<'_>, deadline: Deadline) -> R
         done.map_err(|reply| if index == 0 { reply } else { change::half(reply) })?;
     }
     let note = "connections that are open stay; CLIENT KILL USER ends them";
-    Ok(noted(Some(note.to_owned())))
+    Ok(noted((strategy != Strategy::Ephemeral).then(|| note.to_owned())))
 }
 
 async fn retire_at(
@@ -119,7 +121,13 @@ async fn retire_at(
     deadline: Deadline,
 ) -> Result<(), Reply> {
     let mut session = target.log_in(host, login, deadline).await?;
-    match Plan::retire(&mut session, target, strategy, subject).await? {
+    let plan = match strategy {
+        Strategy::Ephemeral => Plan::end(&mut session, target, subject.username).await?,
+        Strategy::Replace | Strategy::Alternate | Strategy::Overlap => {
+            Plan::retire(&mut session, target, strategy, subject).await?
+        }
+    };
+    match plan {
         Some(plan) => plan.carry_out(&mut session, subject.username).await,
         None => Ok(()),
     }
