@@ -43,8 +43,8 @@ pub enum Notice {
     Restaged(Version),
     /// This version logged in and is current.
     Promoted(Version),
-    /// The rotation waits until then.
-    Waiting(Timestamp),
+    /// The rotation waits until then; what the worker said last.
+    Waiting(Timestamp, String),
     /// The rotation is over without a new version; why.
     Refused(String),
     /// An operator must look; why.
@@ -123,7 +123,8 @@ fn settle(
         (effect, &record.phase)
         && !notices.iter().any(|notice| matches!(notice, Notice::BudgetSpent(_)))
     {
-        notices.push(Notice::Waiting(until));
+        let why = record.trouble.as_ref().map_or(String::new(), |trouble| trouble.message.clone());
+        notices.push(Notice::Waiting(until, why));
     }
     let dropped = prune(record, plan.history);
     Advanced { effect, notices, dropped }

@@ -70,8 +70,8 @@ pub(super) fn notice(audit: &AuditLog, name: &CredentialName, notice: &Notice) -
             tracing::info!(%name, %version, "the new version has logged in and is current");
             Entry::new("promote").version(*version)
         }
-        Notice::Waiting(until) => {
-            tracing::warn!(%name, %until, "waits before the next try");
+        Notice::Waiting(until, why) => {
+            tracing::warn!(%name, %until, %why, "waits before the next try");
             return Ok(());
         }
         Notice::Refused(why) => {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What keywheel's admin may do, word for word as the documentation has it.
-pub const ADMIN_RULES: &str = "resetkeys resetchannels -@all +acl|getuser +acl|setuser +acl|save +acl|list +acl|users \
+pub const ADMIN_RULES: &str = "resetkeys resetchannels -@all +acl|getuser +acl|setuser +acl|deluser +acl|save +acl|list +acl|users \
                                +acl|dryrun +config|get +config|rewrite +info +ping";
 
 /// Where the server keeps its users.

@@ -141,18 +141,20 @@ async fn rehearse(request: &Request, target: &Target<'_>, deadline: Deadline) ->
     for host in &target.hosts {
         let mut session = target.log_in(host, login, deadline).await?;
         notes.extend(Plan::set(&mut session, target, request, subject).await?.note);
-        allowed(&mut session, login).await?;
+        let leased = Settings(&request.credential).leased()?.is_some();
+        allowed(&mut session, login, leased).await?;
     }
     sentinel::reach(target, login, deadline).await?;
     Ok(noted((!notes.is_empty()).then(|| notes.join("; "))))
 }
 
 /// Whether the login may make the change, by `ACL DRYRUN` where the server has it (Redis 7).
-async fn allowed(session: &mut Session, login: Pair<'_>) -> Result<(), Reply> {
-    let probes: [&[&str]; 3] = [&["ACL", "SETUSER", "a", "on"], &["ACL", "SAVE"], &["CONFIG", "REWRITE"]];
-    for probe in probes {
+async fn allowed(session: &mut Session, login: Pair<'_>, leased: bool) -> Result<(), Reply> {
+    let probes: [&[&str]; 4] =
+        [&["ACL", "SETUSER", "a", "on"], &["ACL", "SAVE"], &["CONFIG", "REWRITE"], &["ACL", "DELUSER", "a"]];
+    for probe in probes.iter().take(if leased { 4 } else { 3 }) {
         let mut dry = redis::cmd("ACL");
-        dry.arg("DRYRUN").arg(login.username).arg(probe);
+        dry.arg("DRYRUN").arg(login.username).arg(*probe);
         let Ok(answer) = session.command(&dry).await else { return Ok(()) };
         if let Some(words) = user::text(&answer).filter(|words| words != "OK") {
             let message = format!("{} may not do it at {}: {}", login.username, session.place(), step::short(words));
