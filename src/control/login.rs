@@ -8,7 +8,7 @@ use keywheel_protocol::{Account, By, Fields, Lockout, Login, Makes, Reply, Reque
 use super::{Control, plain, unknown};
 use crate::api::{ApiError, Discovered, ErrorCode, Found, SecretInput, Stored, Verified};
 use crate::config::{Credential, Target};
-use crate::engine::{Command, Message, answer_of, code_of, sample};
+use crate::engine::{Command, Message, answer_of, code_of, lockout_of, sample};
 use crate::generate::public_key;
 use crate::ids::{CredentialName, TargetName, Version};
 use crate::rotation::{Phase, Rules};
@@ -131,7 +131,12 @@ impl Control {
             let yes = self.rehearse_step(credential, sample(credential, &record)?, login).await?;
             plan.push(format!("{} would take the change", credential.target.name));
             plan.extend(yes.note);
-            plan.extend(yes.lockout.map(|told| of_lockout(told, &credential.rules)));
+            if let Some(told) = yes.lockout {
+                plan.push(of_lockout(told, &credential.rules));
+                let (name, told) = (name.clone(), lockout_of(told));
+                // What can't be noted now is told again by the next step.
+                let _ = self.engine.send(Message::Command(Command::LockoutTold { name, told })).await;
+            }
         }
         plan.push(format!("a new value of {:.0} bits would be stored", credential.policy.entropy_bits()));
         let target = &credential.target.name;
@@ -298,23 +303,18 @@ fn told(reply: Reply) -> Result<Yes, ApiError> {
     }
 }
 
-/// What to do where a target says that it locks accounts sooner than its `lockout` here has it.
+/// What a target says of when it locks accounts, and what that means here.
 fn of_lockout(told: Lockout, rules: &Rules) -> String {
     let (failures, window_s) = (told.failures, told.window_s);
     let forgets =
         if window_s == 0 { "never forgets them".to_owned() } else { format!("forgets them after {window_s} s") };
     let says = format!("the target locks an account at failed login {failures} and {forgets}");
-    let budget = rules.lockout.budget();
-    let sooner = failures < rules.lockout.failures;
-    // A window of 0 never ends; the longest that can be configured is 30 days.
-    let longer = window_s == 0 || window_s > rules.lockout.window.as_secs();
-    if sooner || longer {
-        let window = if window_s == 0 { "30d".to_owned() } else { format!("{window_s}s") };
-        format!(
-            "{says}; `lockout` of the target allows more: set it to {{ failures = {failures}, window = \"{window}\" }}"
-        )
-    } else {
+    let counts = rules.lockout.with(Some(lockout_of(told)));
+    let budget = counts.budget();
+    if counts == rules.lockout {
         format!("{says}; keywheel spends {budget} at most")
+    } else {
+        format!("{says}; keywheel spends {budget} at most from now on, though `lockout` of the target allows more")
     }
 }
 

@@ -95,8 +95,9 @@ fn settle(
 ) -> Advanced {
     let mut notices = Vec::new();
     if risks_login(effect) {
-        match record.logins.admit(now, &plan.rules.lockout) {
-            Ok(()) => record.logins.spend(now, &plan.rules.lockout),
+        let lockout = record.lockout(&plan.rules.lockout);
+        match record.logins.admit(now, &lockout) {
+            Ok(()) => record.logins.spend(now, &lockout),
             Err(until) => {
                 phase = postpone(phase);
                 effect = Some(Effect::WaitUntil(until));

@@ -129,7 +129,7 @@ impl Engine {
             Ok(Some(record)) if record.phase.is_switching() => Err(busy),
             Ok(Some(record)) => record
                 .logins
-                .admit(now, &configured.rules.lockout)
+                .admit(now, &record.lockout(&configured.rules.lockout))
                 .map_err(|until| Held::AdminBudget(admin.clone(), until)),
             Ok(None) => Ok(()),
             Err(error) => {

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::api::ApiError;
 use crate::config::Config;
 use crate::ids::{CredentialName, TargetName, Version};
-use crate::rotation::Answer;
+use crate::rotation::{Answer, Lockout};
 use crate::store::Source;
 use crate::time::Timestamp;
 
@@ -71,6 +71,13 @@ pub enum Command {
         name: CredentialName,
         /// How.
         answer: Answer,
+    },
+    /// The target has told its lock-out policy outside a rotation.
+    LockoutTold {
+        /// For which account.
+        name: CredentialName,
+        /// The policy.
+        told: Lockout,
     },
     /// Store a secret that has just logged in as the current version.
     Adopt {

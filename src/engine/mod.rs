@@ -22,4 +22,4 @@ mod turn;
 pub use effects::sample;
 pub use message::{Command, EngineGone, EngineHandle, Holder, Info, Message};
 pub use run::{Engine, NOTE_AUDIT, Parts};
-pub use tell::{answer_of, code_of};
+pub use tell::{answer_of, code_of, lockout_of};

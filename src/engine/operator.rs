@@ -13,7 +13,7 @@ use super::turn::Turn;
 use crate::api::{ApiError, ErrorCode};
 use crate::config::{Config, Credential};
 use crate::ids::{CredentialName, Token, Version};
-use crate::rotation::{Answer, Event, Phase};
+use crate::rotation::{Answer, Event, Lockout, Phase};
 use crate::store::{Record, Source};
 use crate::time::Timestamp;
 
@@ -32,6 +32,7 @@ pub(super) fn command(engine: &mut Engine, turn: &mut Turn, command: Command) {
         Command::Rotate { name, retire_now, reply } => answer!(reply, engine.rotate(turn, &name, retire_now)),
         Command::RiskLogin { name, reply } => answer!(reply, engine.risk_login(turn, &name)),
         Command::LoginEnded { name, answer } => engine.login_ended(turn, &name, answer),
+        Command::LockoutTold { name, told } => engine.lockout_told(turn, &name, told),
         Command::Adopt { name, fields, source, reply } => answer!(reply, engine.adopt(turn, &name, fields, source)),
         Command::Resume { name, reply } => answer!(reply, engine.resume_halted(turn, &name)),
         Command::Reconcile { name, reply } => answer!(reply, engine.reconcile(turn, &name)),
@@ -88,9 +89,9 @@ impl Engine {
 
     fn risk_login(&mut self, turn: &mut Turn, name: &CredentialName) -> Result<(), ApiError> {
         let (credential, mut record) = self.wanted(turn, name)?;
-        let lockout = &credential.rules.lockout;
-        record.logins.admit(turn.now, lockout).map_err(|until| tell::budget_spent(name, until))?;
-        record.logins.spend(turn.now, lockout);
+        let lockout = record.lockout(&credential.rules.lockout);
+        record.logins.admit(turn.now, &lockout).map_err(|until| tell::budget_spent(name, until))?;
+        record.logins.spend(turn.now, &lockout);
         turn.put_record(record);
         Ok(())
     }
@@ -99,6 +100,14 @@ impl Engine {
         let Some((_, mut record)) = self.known(turn, name) else { return };
         settle_login(&mut record.logins, answer);
         turn.put_record(record);
+    }
+
+    fn lockout_told(&mut self, turn: &mut Turn, name: &CredentialName, told: Lockout) {
+        let Some((_, mut record)) = self.known(turn, name) else { return };
+        if record.lockout_told != Some(told) {
+            record.lockout_told = Some(told);
+            turn.put_record(record);
+        }
     }
 
     fn adopt(

@@ -215,10 +215,11 @@ impl Engine {
         self.step_ended(turn, name, step, answer);
         let Some((credential, mut record)) = self.known(turn, name) else { return };
         note_trouble(&mut record, trouble_of(&reply, turn.now));
-        if let Reply::Yes(yes) = reply
-            && let Some(minted) = yes.fields
-        {
-            turn.put_secret(name, version, minted);
+        if let Reply::Yes(yes) = reply {
+            record.lockout_told = yes.lockout.map(tell::lockout_of).or(record.lockout_told);
+            if let Some(minted) = yes.fields {
+                turn.put_secret(name, version, minted);
+            }
         }
         let event = Event::Answered { step, version, answer };
         match advance(&mut record, event, turn.now, self.plan(&credential)) {
@@ -236,7 +237,8 @@ impl Engine {
             Answer::No(keywheel_protocol::Reason::Credential, _) if step != Step::Verify => {
                 self.admins_proved.remove(&admin);
                 if let Some((credential, mut record)) = self.known(turn, &admin) {
-                    record.logins.spend(turn.now, &credential.rules.lockout);
+                    let lockout = record.lockout(&credential.rules.lockout);
+                    record.logins.spend(turn.now, &lockout);
                     turn.put_record(record);
                 }
             }

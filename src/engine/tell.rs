@@ -7,7 +7,7 @@ use super::advance::Notice;
 use crate::api::{ApiError, ErrorCode};
 use crate::audit::{AuditError, AuditLog, Entry};
 use crate::ids::CredentialName;
-use crate::rotation::{Answer, IllegalEvent, Phase, PhaseName};
+use crate::rotation::{Answer, IllegalEvent, Lockout, Phase, PhaseName};
 use crate::store::{Record, StoreError, Trouble, TroubleKind};
 use crate::time::Timestamp;
 
@@ -22,6 +22,15 @@ pub fn answer_of(reply: &Reply) -> Answer {
         Reply::NotReached { .. } => Answer::NotReached,
         Reply::InDoubt { .. } => Answer::InDoubt,
     }
+}
+
+/// What a target tells of its lock-out. A window of nothing never ends.
+pub fn lockout_of(told: keywheel_protocol::Lockout) -> Lockout {
+    let window = match told.window_s {
+        0 => Lockout::WINDOW_MAX,
+        seconds => Duration::from_secs(seconds),
+    };
+    Lockout { failures: told.failures, window }
 }
 
 pub(super) fn trouble_of(reply: &Reply, at: Timestamp) -> Option<Trouble> {

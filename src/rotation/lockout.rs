@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::time::Timestamp;
 
 /// A target's lock-out policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lockout {
     /// Failed logins at which the target locks the account. keywheel never spends the last two, but always may try one.
     pub failures: u32,
@@ -19,6 +19,19 @@ impl Lockout {
     /// How many logins keywheel may lose in one window.
     pub fn budget(&self) -> usize {
         self.failures.saturating_sub(2).max(1) as usize
+    }
+}
+
+impl Lockout {
+    /// The longest window there is, and the one of a target that never forgets a failed login.
+    pub const WINDOW_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+    /// The stricter of what is configured and what the target itself says, if it does.
+    pub fn with(self, told: Option<Self>) -> Self {
+        told.map_or(self, |told| Self {
+            failures: self.failures.min(told.failures),
+            window: self.window.max(told.window).min(Self::WINDOW_MAX),
+        })
     }
 }
 
@@ -91,6 +104,16 @@ mod tests {
             }
             assert!(lost == 1 || lost <= i64::from(failures) - 2, "{failures}: {lost}");
         }
+    }
+
+    #[test]
+    fn i5_what_a_target_says_makes_the_budget_smaller_and_never_larger() {
+        let lockout = |failures, seconds| Lockout { failures, window: Duration::from_secs(seconds) };
+        let configured = lockout(5, 1800);
+        assert_eq!(configured.with(None), configured);
+        assert_eq!(configured.with(Some(lockout(3, 60))), lockout(3, 1800));
+        assert_eq!(configured.with(Some(lockout(10, 7200))), lockout(5, 7200));
+        assert_eq!(configured.with(Some(lockout(3, u64::MAX))).window, Lockout::WINDOW_MAX);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use keywheel_protocol::Reason;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{CredentialName, Version};
-use crate::rotation::{LoginLedger, Phase};
+use crate::rotation::{Lockout, LoginLedger, Phase};
 use crate::time::Timestamp;
 
 /// One credential's state. Sealed as JSON; the secrets of its versions are records of their own.
@@ -34,6 +34,9 @@ pub struct Record {
     /// The schedule that `next_due` was computed by, in words: when the configuration says another, it is computed anew.
     #[serde(default)]
     pub schedule: String,
+    /// The lock-out policy that the target itself has told; the stricter of it and the configured one counts (I5).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lockout_told: Option<Lockout>,
     /// Of a lease's account: whose it is, and until when. Such a record goes when the account is dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<Lease>,
@@ -69,8 +72,14 @@ impl Record {
             began: None,
             trouble: None,
             schedule: String::new(),
+            lockout_told: None,
             lease: None,
         }
+    }
+
+    /// The lock-out policy that counts, where this one is configured.
+    pub fn lockout(&self, configured: &Lockout) -> Lockout {
+        configured.with(self.lockout_told)
     }
 
     /// What is known of a version.

@@ -7,11 +7,12 @@ use std::{fs, thread};
 
 use serde_json::{Value, json};
 
+use crate::crash::mariadb_target;
 use crate::kit::{
     QUICK, about_daemon, begin, by_admin_config, credential, fetch, htpasswd_target, own_role, own_role_config,
     password_line, pause, pg_target, role_by_admin, rotate, settled, settles_and_logs_in, try_fetch,
 };
-use crate::support::{PgOptions, Postgres, Setup, eventually};
+use crate::support::{MariaDb, PgOptions, Postgres, Setup, eventually};
 
 #[test]
 fn an_imported_role_is_rotated_and_the_new_password_logs_in_and_the_old_one_does_not() {
@@ -353,4 +354,28 @@ fn discover_says_who_manages_an_account_and_what_is_beyond_its_use() {
     assert_eq!(found("admin")["managed_by"], "pg/admin");
     assert_eq!(found("admin")["beyond_its_use"], serde_json::json!([]), "an admin is one on purpose");
     assert_eq!(found("stray")["managed_by"], Value::Null);
+}
+
+#[test]
+fn i5_the_lockout_policy_that_a_target_tells_is_kept_to() {
+    let server = MariaDb::start();
+    server.root("SET GLOBAL max_password_errors = 4; CREATE USER app@'%' IDENTIFIED BY 'unknown'");
+    let mut config = QUICK.to_owned() + &mariadb_target(&server, "admin = \"db/admin\"");
+    config += &credential("db/admin", "db", "account = \"admin\"\nchange_by = \"account\"");
+    config += &credential("app/db", "db", "account = \"app\"");
+    let daemon = Setup::new().config(config).start();
+    daemon.keywheel_ok(&["import", "db/admin"], &server.admin_password);
+    let planned = daemon.keywheel_ok(&["rotate", "--dry-run", "app/db"], "");
+    assert!(planned.contains("keywheel spends 2 at most from now on"), "{planned}");
+    rotate(&daemon, "app/db");
+    server.root("ALTER USER app@'%' IDENTIFIED BY 'set by hand'");
+    for _ in 0..2 {
+        let refused = daemon.keywheel(&["verify", "app/db"], "");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("refused"), "{refused:?}");
+    }
+    for _ in 0..3 {
+        let held = daemon.keywheel(&["verify", "app/db"], "");
+        assert!(String::from_utf8_lossy(&held.stderr).contains("no further login"), "{held:?}");
+    }
+    assert!(server.login_works("app", "set by hand"), "it is not blocked");
 }

@@ -110,7 +110,7 @@ pub struct Yes {
     pub description: Option<Box<Description>>,
     /// `discover`.
     pub accounts: Option<Vec<Account>>,
-    /// `rehearse`, where the target shows it: when it locks the account.
+    /// `apply`, `verify` and `rehearse`, where the target shows it: when it locks the account.
     pub lockout: Option<Lockout>,
     /// Something the operator should read, not secret.
     pub note: Option<String>,

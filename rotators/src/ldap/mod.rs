@@ -19,7 +19,7 @@ mod verdict;
 
 pub(crate) use describe::describe;
 
-use keywheel_protocol::{By, Reason, Reply, Request, Step};
+use keywheel_protocol::{By, Reason, Reply, Request, Step, Yes};
 
 use crate::deadline::Deadline;
 use crate::settings::Pair;
@@ -81,7 +81,8 @@ async fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
         Ok(()) => {}
     }
     let note = if by == By::Admin { change::make_usable(&mut session, &account).await } else { None };
-    Ok(noted(note))
+    let policy = policy::Policy::of(&mut session, &target, &account).await.ok().flatten();
+    Ok(Reply::Yes(Yes { note, lockout: policy.and_then(|policy| policy.lockout), ..Yes::default() }))
 }
 
 /// A refusal by the minimum age with the time of the next try, if that can be seen. Windows and 389 Directory Server tell no

@@ -14,7 +14,7 @@ mod verdict;
 
 pub(crate) use describe::describe;
 
-use keywheel_protocol::{By, Reason, Reply, Request, Secret, Step};
+use keywheel_protocol::{By, Reason, Reply, Request, Secret, Step, Yes};
 
 use crate::deadline::Deadline;
 use crate::nobodys;
@@ -80,7 +80,8 @@ async fn verify(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     }
     let account = own_account(&mut session, &target).await?;
     if account.user == subject.username {
-        return Ok(Reply::yes());
+        let lockout = rehearse::lockout(&mut session).await?;
+        return Ok(Reply::Yes(Yes { lockout, ..Yes::default() }));
     }
     let message = format!("the server took the login of {} for the account {account}", subject.username);
     Err(Reply::no(Reason::Unsupported, message))

@@ -85,7 +85,7 @@ async fn checked(session: &mut Session, subject: Pair<'_>) -> Result<(), Reply> 
 }
 
 /// After how many failed logins MariaDB blocks an account, until an administrator flushes privileges.
-async fn lockout(session: &mut Session) -> Result<Option<Lockout>, Reply> {
+pub(super) async fn lockout(session: &mut Session) -> Result<Option<Lockout>, Reply> {
     let rows = session.all("SHOW GLOBAL VARIABLES LIKE 'max_password_errors'").await?;
     let Some(row) = rows.first() else { return Ok(None) };
     let failures = super::session::text(row, 1)?.parse::<u32>().ok().filter(|failures| *failures != NEVER);
