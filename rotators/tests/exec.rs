@@ -175,3 +175,33 @@ fn exec_keeps_the_contract() {
     assert!(output.status.success() && !report.contains("marker"), "{report}");
     assert!(Path::new(rotator).exists());
 }
+
+#[test]
+fn a_rehearsal_runs_the_command_for_it_and_says_so_where_there_is_none() {
+    let scripts = Scripts::new();
+    let rehearse =
+        |place: &Place| place.ask(&place.request(Step::Rehearse, Some(("app", "sample")), Some(itself("marker-1"))));
+    assert!(yes(rehearse(&scripts.place())).contains("was not asked"));
+    scripts
+        .script("rehearse", "IFS= read -r new; [ \"$KEYWHEEL_STEP $new\" = \"rehearse sample\" ] && exit 65; exit 78");
+    let place = scripts.place().with("rehearse", scripts.at("rehearse").display().to_string());
+    no(rehearse(&place), Reason::Policy);
+    scripts.script("rehearse", "exit 2");
+    not_reached(rehearse(&place));
+    yes(place.verify("app", "marker-1"));
+}
+
+#[test]
+fn the_account_of_a_lease_is_named_with_its_model_and_its_end() {
+    let scripts = Scripts::new();
+    scripts.script("apply", "[ \"$KEYWHEEL_STRATEGY $KEYWHEEL_MODEL $KEYWHEEL_ACCOUNT $KEYWHEEL_EXPIRES_AT\" = \"ephemeral app app_x 2030-01-01T00:00:00Z\" ] || exit 78");
+    scripts.script("retire", "[ \"$KEYWHEEL_STEP $KEYWHEEL_ACCOUNT\" = \"retire app_x\" ] || exit 78");
+    let place = scripts.place().credential("strategy", "ephemeral").credential("expires_at", "2030-01-01T00:00:00Z");
+    let place = place.credential("accounts", json!(["app", "app_x"]));
+    let admin = (By::Admin, "admin", "marker-1");
+    let said = no(place.apply("app_x", "marker-2", admin), Reason::Unsupported);
+    assert!(said.contains("no command `retire`"), "an account that nobody would drop is not made: {said}");
+    let place = place.with("retire", scripts.at("retire").display().to_string());
+    yes(place.apply("app_x", "marker-2", admin));
+    yes(place.retire("app_x", "marker-2", admin));
+}

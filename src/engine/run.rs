@@ -215,6 +215,7 @@ impl Engine {
         self.step_ended(turn, name, step, answer);
         let Some((credential, mut record)) = self.known(turn, name) else { return };
         note_trouble(&mut record, trouble_of(&reply, turn.now));
+        tell::step(name, step, &reply);
         if let Reply::Yes(yes) = reply {
             record.lockout_told = yes.lockout.map(tell::lockout_of).or(record.lockout_told);
             if let Some(minted) = yes.fields {

@@ -1,6 +1,6 @@
 //! The engine's words: errors with their remedies, log lines, audit entries.
 
-use keywheel_protocol::{Reason, Reply};
+use keywheel_protocol::{Reason, Reply, Step, Yes};
 use std::time::Duration;
 
 use super::advance::Notice;
@@ -21,6 +21,15 @@ pub fn answer_of(reply: &Reply) -> Answer {
         Reply::No { reason, retry_after_s, .. } => Answer::No(*reason, retry_after_s.map(Duration::from_secs)),
         Reply::NotReached { .. } => Answer::NotReached,
         Reply::InDoubt { .. } => Answer::InDoubt,
+    }
+}
+
+/// Logs what of an answer would leave no other trace: a note, and a doubt that the next login may clear.
+pub(super) fn step(name: &CredentialName, step: Step, reply: &Reply) {
+    match reply {
+        Reply::Yes(Yes { note: Some(note), .. }) => tracing::info!(%name, ?step, %note, "done"),
+        Reply::InDoubt { message } => tracing::warn!(%name, ?step, why = %message, "in doubt; a login decides"),
+        Reply::Yes(_) | Reply::No { .. } | Reply::NotReached { .. } => {}
     }
 }
 

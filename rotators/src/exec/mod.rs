@@ -28,9 +28,8 @@ pub(crate) fn answer(request: &Request) -> Reply {
             Step::Verify => verify(request, deadline).await,
             Step::Retire => retire(request, deadline).await,
             Step::Discover => discover(request, deadline).await,
-            Step::Describe | Step::Rehearse => {
-                Err(Reply::no(Reason::Unsupported, "this kind does not answer that step"))
-            }
+            Step::Rehearse => rehearse(request, deadline).await,
+            Step::Describe => Err(Reply::no(Reason::Unsupported, "this kind does not answer that step")),
         }
     })
 }
@@ -38,14 +37,32 @@ pub(crate) fn answer(request: &Request) -> Reply {
 async fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     let subject = of_one_line(Pair::subject(request)?)?;
     let program = Settings(&request.target).required("apply")?;
-    let login = match &request.login {
-        Some(_) => Some(of_one_line(Pair::login(request)?)?),
-        None => None,
-    };
+    if Settings(&request.credential).leased()?.is_some() && Settings(&request.target).text("retire")?.is_none() {
+        let message = "the target has no command `retire`, which would drop the account of a lease; name one";
+        return Err(Reply::no(Reason::Unsupported, message));
+    }
+    let login = login_of(request)?;
     failpoint::hit("worker.apply.before");
     let ended = run(program, request, Some(subject), login, deadline).await;
     let ended = ended.map_err(|failure| of_failure(failure, Stage::Change))?;
     verdict(&ended, Reason::Unsupported, Stage::Change)
+}
+
+/// Has the operator's command say what apply would. Without one nobody is asked.
+async fn rehearse(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
+    let subject = of_one_line(Pair::subject(request)?)?;
+    let Some(program) = Settings(&request.target).text("rehearse")? else {
+        let note = "the target has no command `rehearse`: whether it would take the change was not asked";
+        return Ok(noted(Some(note.to_owned())));
+    };
+    let ended = run(program, request, Some(subject), login_of(request)?, deadline).await;
+    let ended = ended.map_err(|failure| of_failure(failure, Stage::Question))?;
+    verdict(&ended, Reason::Unsupported, Stage::Question)
+}
+
+/// The login to make a change with, if the target takes one.
+fn login_of(request: &Request) -> Result<Option<Pair<'_>>, Reply> {
+    request.login.as_ref().map(|_| of_one_line(Pair::login(request)?)).transpose()
 }
 
 async fn verify(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
@@ -67,10 +84,7 @@ async fn retire(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
                        \"replace\"";
         return Err(Reply::no(Reason::Unsupported, message));
     };
-    let login = match &request.login {
-        Some(_) => Some(of_one_line(Pair::login(request)?)?),
-        None => None,
-    };
+    let login = login_of(request)?;
     let ended = run(program, request, Some(subject), login, deadline).await;
     let ended = ended.map_err(|failure| of_failure(failure, Stage::Change))?;
     verdict(&ended, Reason::Unsupported, Stage::Change)
@@ -80,10 +94,7 @@ async fn discover(request: &Request, deadline: Deadline) -> Result<Reply, Reply>
     let Some(program) = Settings(&request.target).text("discover")? else {
         return Err(Reply::no(Reason::Unsupported, "the target has no command `discover`"));
     };
-    let login = match &request.login {
-        Some(_) => Some(of_one_line(Pair::login(request)?)?),
-        None => None,
-    };
+    let login = login_of(request)?;
     let ended = run(program, request, None, login, deadline).await;
     let ended = ended.map_err(|failure| of_failure(failure, Stage::Question))?;
     verdict(&ended, Reason::Unsupported, Stage::Question)?;
@@ -106,7 +117,8 @@ async fn run(
         Step::Verify => "verify",
         Step::Retire => "retire",
         Step::Discover => "discover",
-        Step::Describe | Step::Rehearse => "",
+        Step::Rehearse => "rehearse",
+        Step::Describe => "",
     };
     let mut variables = vec![("KEYWHEEL_STEP", step)];
     variables.extend(subject.map(|subject| ("KEYWHEEL_ACCOUNT", subject.username)));
@@ -116,6 +128,9 @@ async fn run(
         By::Admin => "admin",
     });
     variables.extend(by.map(|by| ("KEYWHEEL_BY", by)));
+    let leased = Settings(&request.credential).leased().ok().flatten();
+    variables.extend(leased.map(|leased| ("KEYWHEEL_MODEL", leased.model)));
+    variables.extend(leased.and_then(|leased| Some(("KEYWHEEL_EXPIRES_AT", leased.expires_at?))));
     variables.extend(request.token.as_deref().map(|token| ("KEYWHEEL_TOKEN", token)));
     for (name, variable) in [("host", "KEYWHEEL_HOST"), ("strategy", "KEYWHEEL_STRATEGY")] {
         let given = request.target.get(name).or_else(|| request.credential.get(name));
