@@ -16,6 +16,7 @@ pub mod failpoint;
 mod htpasswd;
 mod http;
 mod http_api_key;
+mod kerberos;
 pub mod kinds;
 mod ldap;
 mod local;

@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::libc::O_NONBLOCK;
 use nix::unistd::{Gid, Uid, fchown};
+use zeroize::Zeroizing;
 
 use crate::deadline::Deadline;
 
@@ -25,11 +26,11 @@ const LOCK_RETRY: Duration = Duration::from_millis(10);
 const ACCESS_LIST: &str = "system.posix_acl_access";
 
 /// A password file that was read. `Guard` is the lock on its folder, where one is held.
-pub(super) struct PasswordFile<Guard = ()> {
+pub(crate) struct PasswordFile<Guard = ()> {
     /// Where the file itself is, links followed.
     path: PathBuf,
     file: File,
-    contents: Vec<u8>,
+    contents: Zeroizing<Vec<u8>>,
     guard: Guard,
 }
 
@@ -39,12 +40,12 @@ type FolderLock = Flock<File>;
 
 impl PasswordFile {
     /// Reads the file.
-    pub(super) fn read(path: &str) -> Result<Self, Reply> {
+    pub(crate) fn read(path: &str) -> Result<Self, Reply> {
         Self::open(path, ())
     }
 
     /// Waits for the folder's lock, then reads the file.
-    pub(super) fn lock(path: &str, deadline: Deadline) -> Result<PasswordFile<FolderLock>, Reply> {
+    pub(crate) fn lock(path: &str, deadline: Deadline) -> Result<PasswordFile<FolderLock>, Reply> {
         let folder = folder_of(&real(path)?).to_owned();
         let mut handle = File::open(&folder).map_err(|error| unreadable(&folder, &error))?;
         let guard = loop {
@@ -74,20 +75,20 @@ impl<Guard> PasswordFile<Guard> {
             let message = format!("{} is no regular file of at most {FILE_BYTES_MAX} bytes", path.display());
             return Err(Reply::no(Reason::Unsupported, message));
         }
-        let mut contents = Vec::new();
+        let mut contents = Zeroizing::new(Vec::new());
         let read = (&file).take(FILE_BYTES_MAX + 1).read_to_end(&mut contents);
         read.map_err(|error| unreadable(&path, &error))?;
         Ok(Self { path, file, contents, guard })
     }
 
-    pub(super) fn contents(&self) -> &[u8] {
+    pub(crate) fn contents(&self) -> &[u8] {
         &self.contents
     }
 }
 
 impl PasswordFile<FolderLock> {
     /// Puts a file with `contents` and the same owner, mode and attributes in this one's place.
-    pub(super) fn replace(self, contents: &[u8]) -> Result<Reply, Reply> {
+    pub(crate) fn replace(self, contents: &[u8]) -> Result<Reply, Reply> {
         let folder = folder_of(&self.path).to_owned();
         let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let prefix = format!(".{name}.keywheel-");

@@ -3,7 +3,7 @@
 //! A change rewrites one line and leaves every other byte alone. New hashes are bcrypt in the notation `$2y$`, which both
 //! servers know.
 
-mod file;
+pub(crate) mod file;
 mod lines;
 
 use keywheel_protocol::{
