@@ -28,7 +28,7 @@ impl Kept<'_> {
         let same = |key: &Record| {
             keytab.of(self.principal, kvno).any(|kept| kept.enctype == key.enctype && kept.key() == key.key())
         };
-        Ok(keys.iter().all(same))
+        Ok(!keys.is_empty() && keys.iter().all(same))
     }
 
     /// Puts these keys into the file, as the newest: what has their number or a higher one is nobody's.
