@@ -41,9 +41,7 @@ impl Kdc {
         let mut this = Self { port: 0, admin_port: 0, kpasswd_port: 0, admin_password, servers: vec![], scratch };
         fs::create_dir(this.at("db")).expect("a folder");
         fs::write(this.at("words"), "Dictionary-Word-1\n").expect("written");
-        this.acl(&format!(
-            "{ADMIN}@{REALM} cim HTTP/*@{REALM}\n{ADMIN}@{REALM} cim app@{REALM}\n{ADMIN}@{REALM} il\n"
-        ));
+        this.acl(&format!("{ADMIN}@{REALM} cim HTTP/*@{REALM}\n{ADMIN}@{REALM} cim app@{REALM}\n{ADMIN}@{REALM} il\n"));
         this.configure();
         this.finish(&["kdb5_util", "create", "-s", "-P", "master", "-r", REALM], "");
         this.start_again();
@@ -105,7 +103,8 @@ impl Kdc {
     /// Adds a principal with a password.
     pub fn create(&self, principal: &str, password: &str) {
         let words = format!("{password}\n{password}\n");
-        self.finish(&["kadmin.local", "addprinc", principal], &words);
+        // As in a realm that is run with care; only then are failed logins counted.
+        self.finish(&["kadmin.local", "addprinc", "+requires_preauth", principal], &words);
     }
 
     /// Runs a command of `kadmin.local`; gives what it prints.
@@ -202,7 +201,8 @@ impl Kdc {
     fn run(&self, command: &[&str], input: &str) -> Output {
         let mut running = self.command(command[0]);
         running.args(&command[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut running = running.spawn().unwrap_or_else(|error| panic!("{}: {error} (apt-get install krb5-user)", command[0]));
+        let mut running =
+            running.spawn().unwrap_or_else(|error| panic!("{}: {error} (apt-get install krb5-user)", command[0]));
         let _ = running.stdin.take().expect("a pipe").write_all(input.as_bytes());
         running.wait_with_output().expect("its output")
     }
