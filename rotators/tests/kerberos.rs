@@ -165,6 +165,8 @@ fn old_keys_go_when_no_ticket_can_be_about_any_more_and_not_before() {
     let message = no(short.retire(WWW, "marker-two", admin(&server)), Reason::Unsupported);
     assert!(message.contains("key in force"), "{message}");
     std::thread::sleep(Duration::from_secs(2));
+    // A worker was ended when the server had forgotten the old keys, and the file had them yet.
+    server.local(&["purgekeys", "-keepkvno", "4", WWW]);
     for _ in 0..2 {
         yes(short.retire(WWW, "marker-one", admin(&server)));
         assert_eq!((server.numbers(WWW, &keytab), server.numbers_at_kdc(WWW)), (vec![4], vec![4]));

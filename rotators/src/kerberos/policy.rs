@@ -63,5 +63,5 @@ fn classes(password: &Secret) -> u64 {
         [u8::is_ascii_lowercase, u8::is_ascii_uppercase, u8::is_ascii_digit, u8::is_ascii_punctuation, |byte| {
             !byte.is_ascii_graphic()
         }];
-    is.iter().filter(|is| bytes.iter().any(|byte| is(byte))).count() as u64
+    is.iter().filter(|is| bytes.iter().any(*is)).count() as u64
 }
