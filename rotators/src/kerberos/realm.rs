@@ -98,12 +98,7 @@ impl<'a> Realm<'a> {
     ) -> Result<Ended, Reply> {
         let path = self.path(program);
         let ended = command::run_with(path, arguments, &self.variables(), input, self.deadline).await;
-        ended.map_err(|failure| match failure {
-            Failure::NotStarted(words) => {
-                Reply::no(Reason::Unsupported, format!("{words}; it is in Debian's package krb5-user"))
-            }
-            Failure::Silence => step::of_silence(stage),
-        })
+        ended.map_err(|failure| of_failure(failure, stage))
     }
 
     /// Asks a program one line after another: the next one is sent when `prompt` has come. What it reads ahead of a
@@ -115,15 +110,17 @@ impl<'a> Realm<'a> {
     ) -> Result<Ended, Reply> {
         let path = self.path(program);
         let ended = command::converse(path, &self.variables(), lines, self.deadline).await;
-        ended.map_err(|failure| match failure {
-            Failure::NotStarted(words) => {
-                Reply::no(Reason::Unsupported, format!("{words}; it is in Debian's package krb5-user"))
-            }
-            Failure::Silence => step::of_silence(Stage::Question),
-        })
+        ended.map_err(|failure| of_failure(failure, Stage::Question))
     }
 
     fn variables(&self) -> [(&str, &str); 3] {
         [("KRB5_CONFIG", &self.config.path), ("KRB5CCNAME", "MEMORY:keywheel"), ("TZ", "UTC")]
+    }
+}
+
+fn of_failure(failure: Failure, stage: Stage) -> Reply {
+    match failure {
+        Failure::NotStarted(words) => Reply::no(Reason::Unsupported, format!("{words}; Debian has it in krb5-user")),
+        Failure::Silence => step::of_silence(stage),
     }
 }
