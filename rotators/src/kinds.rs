@@ -3,7 +3,8 @@
 use keywheel_protocol::{Description, Reply, Request, Yes};
 
 use crate::{
-    aws_iam, exec, file, htpasswd, http_api_key, ldap, local, mysql, postgres, rabbitmq, redis, ssh_key, ssh_password,
+    aws_iam, exec, file, htpasswd, http_api_key, kerberos, ldap, local, mysql, postgres, rabbitmq, redis, ssh_key,
+    ssh_password,
 };
 
 /// A built-in kind of target.
@@ -24,6 +25,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "file", describe: file::describe, answer: file::answer },
     Kind { name: "htpasswd", describe: htpasswd::describe, answer: htpasswd::answer },
     Kind { name: "http-api-key", describe: http_api_key::describe, answer: http_api_key::answer },
+    Kind { name: "kerberos", describe: kerberos::describe, answer: kerberos::answer },
     Kind { name: "ldap", describe: ldap::describe, answer: ldap::answer },
     Kind { name: "local", describe: local::describe, answer: local::answer },
     Kind { name: "mysql", describe: mysql::describe, answer: mysql::answer },

@@ -19,6 +19,7 @@ mod hook;
 mod htpasswd;
 mod http;
 mod http_api_key;
+mod kerberos;
 pub mod kinds;
 mod ldap;
 mod local;

@@ -1,5 +1,7 @@
 //! The contract suite: the built-in kinds and the shell example pass it, and what breaks the contract does not.
 
+#[path = "../../tests/support/kdc.rs"]
+mod kdc;
 #[path = "../../tests/support/mariadb.rs"]
 mod mariadb;
 #[path = "../../tests/support/rabbitmq.rs"]
@@ -23,6 +25,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use kdc::Kdc;
 use mariadb::MariaDb;
 use rabbitmq::RabbitMq;
 use redis::{Keeps, Redis};
@@ -200,6 +203,37 @@ fn aws_iam_keeps_the_contract_by_itself() {
         &options,
         json!({ "current": { "access_key_id": current.0, "secret_access_key": current.1 } }),
     );
+}
+
+#[test]
+fn kerberos_keeps_the_contract_with_a_keytab_and_without() {
+    const WWW: &str = "HTTP/www.ex.test";
+    let server = Kdc::start();
+    server.create("app", "marker-first");
+    let realm = format!("realm={}", kdc::REALM);
+    let ports = [format!("port={}", server.port), format!("admin_port={}", server.admin_port)];
+    let settings = ["host=127.0.0.1", &realm, &ports[0], &ports[1]];
+    let target: Vec<&str> = settings.iter().flat_map(|setting| ["--target", setting]).collect();
+    let current = json!({ "username": "app", "password": "marker-first" });
+    assert_passes("kerberos", &[&target[..], &["--restore"]].concat(), json!({ "current": current }), 0);
+    let admin = json!({ "username": kdc::ADMIN, "password": server.admin_password });
+    let new = json!({ "username": "app", "password": "marker-second" });
+    let secrets = json!({ "current": current, "new": new, "login": { "by": "admin", "fields": admin } });
+    assert_passes("kerberos", &target, secrets, 0);
+    assert!(server.login_works("app", "marker-second"));
+
+    server.create(WWW, "marker-first");
+    let folder = server.at("keytabs");
+    fs::create_dir(&folder).expect("a folder");
+    let path = folder.join("keytab");
+    server.local(&["ktadd", "-norandkey", "-k", path.to_str().expect("UTF-8"), WWW]);
+    let keytab = format!("keytab={}", path.display());
+    let credential = ["--credential", &keytab, "--credential", "strategy=overlap", "--restore"];
+    let current = json!({ "username": WWW, "password": "marker-first" });
+    assert_passes("kerberos", &[&target[..], &credential].concat(), json!({ "current": current }), 1);
+    let secrets = json!({ "current": current, "login": { "by": "admin", "fields": admin } });
+    assert_passes("kerberos", &[&target[..], &credential].concat(), secrets, 1);
+    assert!(server.keytab_works(WWW, &path));
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //! doing the step again is harmless.
 #![cfg(feature = "failpoints")]
 
+#[path = "../../tests/support/kdc.rs"]
+mod kdc;
 #[path = "../../tests/support/rabbitmq.rs"]
 mod rabbitmq;
 #[path = "../../tests/support/slapd.rs"]
@@ -12,6 +14,7 @@ mod test_server;
 
 use std::os::unix::process::ExitStatusExt;
 
+use kdc::Kdc;
 use keywheel_protocol::{By, Reason, Reply, Step};
 use keywheel_rotators::FAIL_POINTS;
 use rabbitmq::RabbitMq;
@@ -87,6 +90,58 @@ fn i1_ldap_workers_may_die_anywhere() {
     let place = Place::new("ldap", json!({ "host": "127.0.0.1", "port": server.port, "ca_file": server.ca_file }));
     let admin = (By::Admin, slapd::ROTATOR, server.rotator_password.as_str());
     loop_over_all(&place, &app, admin, |password| server.login_works(&app, password));
+}
+
+#[test]
+fn i1_kerberos_workers_may_die_anywhere_and_every_ticket_is_read() {
+    const WWW: &str = "HTTP/www.ex.test";
+    let server = Kdc::start();
+    server.create(WWW, "first");
+    server.create("client", "of-client");
+    let folder = server.at("keytabs");
+    std::fs::create_dir(&folder).expect("a folder");
+    let keytab = folder.join("keytab");
+    server.local(&["ktadd", "-norandkey", "-k", keytab.to_str().expect("UTF-8"), WWW]);
+    let ports =
+        json!({ "host": "127.0.0.1", "realm": kdc::REALM, "port": server.port, "admin_port": server.admin_port });
+    let place = Place::new("kerberos", ports).credential("strategy", "overlap").credential("keytab", json!(keytab));
+    let place = place.credential("ticket_life", 0);
+    let admin = (By::Admin, kdc::ADMIN, server.admin_password.as_str());
+    let reads = |ticket: &std::path::Path| server.is_read(ticket, WWW, &keytab);
+    let oldest = server.ticket_for("client", "of-client", WWW);
+    let (mut before, mut current) = ("first".to_owned(), "first".to_owned());
+    for point in FAIL_POINTS {
+        let new = format!("new-{point}");
+        let takes = |password: &str| server.login_works(WWW, password);
+        match point.split('.').nth(1).expect("worker.STEP.SIDE") {
+            "apply" => {
+                dies_and_is_repeated(&place, point, Step::Apply, (WWW, &new), admin);
+                let old = point.ends_with("before");
+                assert_eq!((takes(&current), takes(&new)), (old, !old), "{point}");
+                // Whichever key the server has, the keytab has it too.
+                assert!(reads(&oldest) && reads(&server.ticket_for("client", "of-client", WWW)), "{point}");
+                yes(place.apply(WWW, &new, admin));
+                yes(place.verify(WWW, &new));
+                assert!(reads(&oldest) && reads(&server.ticket_for("client", "of-client", WWW)), "{point}");
+                assert_eq!(server.numbers(WWW, &keytab).len(), server.numbers_at_kdc(WWW).len(), "{point}");
+                before = std::mem::replace(&mut current, new);
+            }
+            "verify" => {
+                dies_and_is_repeated(&place, point, Step::Verify, (WWW, &current), admin);
+                yes(place.verify(WWW, &current));
+            }
+            "retire" => {
+                dies_and_is_repeated(&place, point, Step::Retire, (WWW, &before), admin);
+                assert_eq!(server.numbers_at_kdc(WWW).len(), 1, "{point}");
+                yes(place.retire(WWW, &before, admin));
+                assert_eq!(server.numbers(WWW, &keytab), server.numbers_at_kdc(WWW), "{point}");
+                yes(place.verify(WWW, &current));
+            }
+            other => panic!("{other} is no step"),
+        }
+    }
+    let left: Vec<_> = std::fs::read_dir(&folder).expect("listed").flatten().map(|e| e.file_name()).collect();
+    assert_eq!(left, ["keytab"]);
 }
 
 #[test]

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::kit::{Fetched, QUICK, by_admin_config, credential, fetch, redis_target, settled};
+use crate::support::kdc::{ADMIN, REALM};
 use crate::support::redis::Keeps;
-use crate::support::{Daemon, PgOptions, Postgres, Redis, Setup};
+use crate::support::{Daemon, Kdc, PgOptions, Postgres, Redis, Setup};
 
 /// Rotations that the application lives through.
 const ROTATIONS: usize = 200;
@@ -45,6 +46,64 @@ fn an_application_of_postgres_sees_no_failed_login_through_200_rotations_of_two_
     let daemon = Setup::new().config(config).start();
     daemon.keywheel_ok(&["import", "pg/admin"], &pg.superuser_password);
     through_rotations(&daemon, |fetched| pg.login_works(&fetched.username, &fetched.password));
+}
+
+#[test]
+fn a_service_of_kerberos_reads_every_ticket_through_rotations_and_old_keys_stay_for_the_ticket_life() {
+    const SERVICE: &str = "HTTP/www.ex.test";
+    let server = Kdc::start();
+    server.create("client", "of-client");
+    server.local(&["addprinc", "-randkey", "+requires_preauth", SERVICE]);
+    std::fs::create_dir(server.at("keytabs")).expect("a folder");
+    let keytab = server.at("keytabs/http");
+    server.local(&["ktadd", "-k", keytab.to_str().expect("UTF-8"), SERVICE]);
+    let target = format!(
+        "[target.realm]\nkind = \"kerberos\"\nhost = \"127.0.0.1\"\nrealm = {REALM:?}\nport = {}\nadmin_port = {}\n\
+         admin = \"realm/admin\"\nrotations = 10\n",
+        server.port, server.admin_port
+    );
+    let own = format!("account = {ADMIN:?}\nstrategy = \"replace\"\nchange_by = \"account\"");
+    // The grace is over at once, and the tickets are not: the rotator says when it can be done.
+    let more = format!("account = {SERVICE:?}\nkeytab = {keytab:?}\ngrace = \"0s\"\nticket_life = 4");
+    let config = format!(
+        "{QUICK}{target}{}{}",
+        credential("realm/admin", "realm", &own),
+        credential("app/http", "realm", &more)
+    );
+    let daemon = Setup::new().config(config).start();
+    daemon.keywheel_ok(&["import", "realm/admin"], &server.admin_password);
+    let over = AtomicBool::new(false);
+    let (read, failed) = std::thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            let (mut read, mut failed) = (0, 0);
+            while !over.load(Ordering::Relaxed) {
+                let ticket = server.ticket_for("client", "of-client", SERVICE);
+                if server.is_read(&ticket, SERVICE, &keytab) { read += 1 } else { failed += 1 }
+            }
+            (read, failed)
+        });
+        let ends = Ends(&over);
+        daemon.keywheel_ok(&["rotate", "app/http", "--wait"], "");
+        daemon.keywheel_ok(&["rotate", "realm/admin", "--wait"], "");
+        for _ in 0..3 {
+            let began = Instant::now();
+            daemon.keywheel_ok(&["rotate", "app/http", "--wait"], "");
+            assert_eq!(server.numbers_at_kdc(SERVICE).len(), server.numbers(SERVICE, &keytab).len());
+            assert_eq!(daemon.status("app/http")["phase"], "retiring");
+            assert_eq!(settled(&daemon, "app/http")["phase"], "resting");
+            assert!(began.elapsed() >= Duration::from_secs(3), "{:?}", began.elapsed());
+            assert_eq!(server.numbers_at_kdc(SERVICE).len(), 1);
+            assert_eq!(server.numbers_at_kdc(SERVICE), server.numbers(SERVICE, &keytab));
+        }
+        drop(ends);
+        client.join().expect("the client")
+    });
+    println!("{read} tickets read, {failed} not");
+    assert!(read > 20 && failed == 0, "{read} read, {failed} not");
+    assert!(server.login_works(SERVICE, &fetch(&daemon, "app/http").password));
+    let discovered = daemon.keywheel_ok(&["discover", "realm"], "");
+    assert!(discovered.contains(SERVICE), "{discovered}");
+    daemon.keywheel_ok(&["rotate", "app/http", "--dry-run"], "");
 }
 
 fn name(index: usize) -> String {

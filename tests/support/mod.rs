@@ -7,6 +7,7 @@
 
 mod daemon;
 mod http;
+pub mod kdc;
 pub mod mariadb;
 pub mod nspawn;
 mod package;
@@ -19,6 +20,7 @@ pub mod sshd;
 
 pub use daemon::{Daemon, Ended, Setup, rotator_binary};
 pub use http::{Answer, get, post, request};
+pub use kdc::Kdc;
 pub use mariadb::MariaDb;
 pub use package::package;
 pub use postgres::{PgOptions, Postgres, free_port};

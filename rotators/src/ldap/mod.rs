@@ -14,7 +14,7 @@ mod root;
 mod scheme;
 mod session;
 mod target;
-mod time;
+pub(crate) mod time;
 mod verdict;
 
 pub(crate) use describe::describe;

@@ -10,7 +10,7 @@ const DAY_S: u64 = 86_400;
 
 /// Seconds since 1970 now, by this host's clock.
 #[allow(clippy::disallowed_methods, reason = "for words only, where the server does not tell its own time")]
-pub(super) fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
@@ -53,7 +53,7 @@ pub(super) fn span(text: &str) -> Option<u64> {
 }
 
 /// As one says it: `3 h`, `1 day`.
-pub(super) fn said(seconds: u64) -> String {
+pub(crate) fn said(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),
         120..7_200 => format!("{} min", seconds.div_ceil(60)),
