@@ -24,6 +24,8 @@ pub struct MariaDb {
     /// The password of `admin`.
     pub admin_password: String,
     server: Option<Child>,
+    /// Where MySQL is unpacked, if this is one.
+    mysql: Option<PathBuf>,
     // Last, so that the folder goes after the server.
     scratch: tempfile::TempDir,
 }
@@ -31,6 +33,23 @@ pub struct MariaDb {
 impl MariaDb {
     /// Sets up and starts a server. Panics with the server's own words when it can't be done.
     pub fn start() -> Self {
+        Self::start_from(None)
+    }
+
+    /// The same with MySQL, if there is one (`packaging/test-newer.sh`); says so if not.
+    pub fn start_mysql() -> Option<Self> {
+        let tree = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().find(|folder| folder.join(".cache").exists());
+        let root = tree.map(|tree| tree.join(".cache/newer")).filter(|root| root.join("usr/sbin/mysqld").exists());
+        if root.is_none() {
+            let _ = std::io::Write::write_fmt(
+                &mut std::io::stderr(),
+                format_args!("skipped: there is no MySQL here; packaging/test-newer.sh fetches one\n"),
+            );
+        }
+        root.map(|root| Self::start_from(Some(root)))
+    }
+
+    fn start_from(mysql: Option<PathBuf>) -> Self {
         let scratch = tempfile::Builder::new().prefix("keywheel-my-").tempdir().expect("a scratch folder");
         let at = |name: &str| scratch.path().join(name);
         fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).expect("mode of the scratch folder");
@@ -39,14 +58,15 @@ impl MariaDb {
         }
         let admin_password = random_hex();
         let socket = at("socket");
-        let mut this = Self { port: 0, socket, admin_password, server: None, scratch };
+        let mut this = Self { port: 0, socket, admin_password, server: None, mysql, scratch };
         this.give_away();
-        let mut install = Command::new("mariadb-install-db");
-        install.args(["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"]);
+        let mut install = this.installer();
         // A server removes the temporary tables that it finds in its folder, whoever made them.
         install.arg(format!("--tmpdir={}", this.at("tmp").display()));
         install.arg(format!("--datadir={}", this.at("data").display()));
-        as_server_user(&mut install);
+        if this.mysql.is_none() {
+            as_server_user(&mut install);
+        }
         let output = install.current_dir("/").output().expect("mariadb-install-db runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         this.start_again();
@@ -59,6 +79,32 @@ impl MariaDb {
         this
     }
 
+    fn installer(&self) -> Command {
+        if let Some(root) = &self.mysql {
+            let mut mysqld = unpacked(root);
+            mysqld.arg("--initialize-insecure");
+            return mysqld;
+        }
+        let mut install = Command::new("mariadb-install-db");
+        install.args(["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"]);
+        install
+    }
+
+    fn program(&self) -> Command {
+        self.mysql.as_ref().map_or_else(
+            || {
+                let mut mariadbd = Command::new("mariadbd");
+                mariadbd.arg("--no-defaults");
+                mariadbd
+            },
+            |root| {
+                let mut mysqld = unpacked(root);
+                mysqld.arg("--mysqlx=OFF");
+                mysqld
+            },
+        )
+    }
+
     /// Starts the server again after [`Self::stop`], on the same port.
     pub fn start_again(&mut self) {
         for _ in 0..5 {
@@ -67,8 +113,8 @@ impl MariaDb {
                 self.port = listener.local_addr().expect("its address").port();
             }
             let log = fs::OpenOptions::new().create(true).append(true).open(self.at("server.log")).expect("the log");
-            let mut mariadbd = Command::new("mariadbd");
-            mariadbd.args(["--no-defaults", "--skip-name-resolve", "--bind-address=127.0.0.1", "--general-log=1"]);
+            let mut mariadbd = self.program();
+            mariadbd.args(["--skip-name-resolve", "--bind-address=127.0.0.1", "--general-log=1"]);
             mariadbd.args(["--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=8M", "--log-bin=binlog"]);
             for (option, value) in [("datadir", "data"), ("tmpdir", "tmp"), ("socket", "socket"), ("pid-file", "pid")] {
                 mariadbd.arg(format!("--{option}={}", self.at(value).display()));
@@ -76,7 +122,9 @@ impl MariaDb {
             mariadbd.arg(format!("--general-log-file={}", self.at("data/general.log").display()));
             mariadbd.arg(format!("--port={}", self.port));
             mariadbd.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).current_dir("/");
-            as_server_user(&mut mariadbd);
+            if self.mysql.is_none() {
+                as_server_user(&mut mariadbd);
+            }
             let mut server = mariadbd.spawn().expect("mariadbd starts (apt-get install mariadb-server-core)");
             let began = Instant::now();
             while server.try_wait().expect("its state").is_none() {
@@ -165,6 +213,17 @@ impl Drop for MariaDb {
     fn drop(&mut self) {
         self.end("-KILL");
     }
+}
+
+/// The server of an unpacked root, with the libraries beside it. It may run as root if it is told to.
+fn unpacked(root: &Path) -> Command {
+    let libraries = root.join("usr/lib/x86_64-linux-gnu");
+    let mut mysqld = Command::new(libraries.join("ld-linux-x86-64.so.2"));
+    mysqld.arg("--library-path").arg(&libraries).arg(root.join("usr/sbin/mysqld")).arg("--no-defaults");
+    mysqld.args(["--user=root", "--secure-file-priv=NULL"]).arg(format!("--basedir={}", root.join("usr").display()));
+    mysqld.arg(format!("--lc-messages-dir={}", root.join("usr/share/mysql").display()));
+    mysqld.arg(format!("--plugin-dir={}", root.join("usr/lib/mysql/plugin").display()));
+    mysqld
 }
 
 /// The server refuses to run as root.

@@ -44,8 +44,10 @@ pub(super) fn hashes(created: &str, account: &Account) -> Vec<String> {
 pub(super) enum Method {
     /// `mysql_native_password`.
     Native,
-    /// `caching_sha2_password` or `sha256_password`.
+    /// `caching_sha2_password`.
     Sha2,
+    /// `sha256_password`, which takes clear text only.
+    Sha256,
     /// By something else, or by one of several.
     Other(String),
     /// Not at all.
@@ -72,7 +74,8 @@ impl Method {
         match methods[..] {
             // MariaDB takes several passwords of one account as so many methods of one name.
             ["mysql_native_password"] | ["mysql_native_password", "mysql_native_password"] => Self::Native,
-            ["caching_sha2_password" | "sha256_password"] => Self::Sha2,
+            ["caching_sha2_password"] => Self::Sha2,
+            ["sha256_password"] => Self::Sha256,
             _ => Self::Other(methods.join(" or ")),
         }
     }

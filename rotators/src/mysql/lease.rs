@@ -1,13 +1,13 @@
 //! Accounts made for one lease (`ephemeral`): what they may is a role's, and they are dropped when the lease ends.
 //!
-//! MariaDB alone: its statements on accounts are no transaction, so each may be sent again, and the login that proves the
+//! Statements on accounts are no transaction here, so each may be sent again, and the login that proves the
 //! account also proves that it has its role.
 
 use keywheel_protocol::{By, Reason, Reply, Request};
 
 use super::account::Account;
-use super::native;
 use super::session::{Session, Target, literal};
+use super::{native, sha2};
 use crate::deadline::Deadline;
 use crate::settings::{Leased, Pair};
 use crate::step::{self, is_refused_login, noted};
@@ -30,11 +30,17 @@ pub(super) async fn prepare(
         return Err(unsupported("an account for each lease takes an admin"));
     }
     let mut session = target.connect(login, deadline).await?;
-    if !session.is_mariadb() || target.clear_text() {
-        return Err(unsupported("an account for each lease takes MariaDB, and no clear_text"));
+    if target.clear_text() {
+        return Err(unsupported("an account for each lease takes no clear_text"));
     }
-    session.refuse_if_checking().await?;
-    let find = format!("SELECT is_role FROM mysql.user WHERE user = {}", literal(leased.model));
+    let is_role = if session.is_mariadb() {
+        session.refuse_if_checking().await?;
+        "is_role"
+    } else {
+        // A role of MySQL is an account that nobody can log in to.
+        "IF(account_locked = 'Y' AND authentication_string = '', 'Y', 'N')"
+    };
+    let find = format!("SELECT {is_role} FROM mysql.user WHERE user = {}", literal(leased.model));
     match session.text(&find).await?.as_deref() {
         Some("Y") => Ok(session),
         Some(_) => Err(unsupported(&format!(
@@ -55,13 +61,22 @@ pub(super) async fn make(
     let target = Target::of(request)?;
     let mut session = prepare(request, &target, leased, subject, deadline).await?;
     let name = account(&target, leased).quoted();
-    let by_hash =
-        format!("{name} IDENTIFIED WITH mysql_native_password AS {}", literal(&native::hash(subject.password)));
+    let by_hash = if session.is_mariadb() {
+        format!("{name} IDENTIFIED WITH mysql_native_password AS {}", literal(&native::hash(subject.password)))
+    } else {
+        let hash = sha2::hash(subject.password);
+        let hash = hash.map_err(|error| Reply::not_reached(format!("nothing was changed: {error}")))?;
+        format!("{name} IDENTIFIED WITH caching_sha2_password AS {}", literal(&hash))
+    };
     let model = literal(leased.model);
     session.change(format!("CREATE USER IF NOT EXISTS {by_hash}")).await?;
     session.change(format!("ALTER USER {by_hash}")).await.map_err(begun)?;
     session.change(format!("GRANT {model} TO {name}")).await.map_err(begun)?;
-    // Another's default role takes the right to write to mysql.*; one's own takes none.
+    if !session.is_mariadb() {
+        session.change(format!("ALTER USER {name} DEFAULT ROLE {model}")).await.map_err(begun)?;
+        return Ok(Reply::yes());
+    }
+    // Another's default role takes the right to write to mysql.* at MariaDB; one's own takes none.
     let mut own = target.connect(subject, deadline).await.map_err(begun)?;
     own.change(format!("SET DEFAULT ROLE {model}")).await.map_err(begun)?;
     Ok(Reply::yes())
@@ -69,7 +84,9 @@ pub(super) async fn make(
 
 /// Whether the login has the rights that it was made for.
 pub(super) async fn prove(session: &mut Session, leased: &Leased<'_>) -> Result<Reply, Reply> {
-    if session.text("SELECT COALESCE(CURRENT_ROLE(), '')").await?.as_deref() == Some(leased.model) {
+    // MySQL names a role like an account, in quotes.
+    let role = session.text("SELECT COALESCE(CURRENT_ROLE(), '')").await?.unwrap_or_default();
+    if role == leased.model || role == format!("`{}`@`%`", leased.model) {
         return Ok(Reply::yes());
     }
     // As good as a refused login: it is made anew.
@@ -98,8 +115,7 @@ pub(super) async fn end(request: &Request, leased: &Leased<'_>, deadline: Deadli
     session.change(format!("ALTER USER {name} ACCOUNT LOCK")).await?;
     let ended = match own {
         Some(mut own) => {
-            // It ends this connection too, so there is no answer to look at.
-            let _ = own.change(format!("KILL USER {user}")).await;
+            end_sessions(&mut own).await.map_err(begun)?;
             true
         }
         None => false,
@@ -107,6 +123,19 @@ pub(super) async fn end(request: &Request, leased: &Leased<'_>, deadline: Deadli
     session.change(format!("DROP USER IF EXISTS {name}")).await.map_err(begun)?;
     let left = format!("{account} was dropped, but its password is another one: connections that are open stay");
     Ok(noted((!ended).then_some(left)))
+}
+
+/// Ends the account's connections but this one.
+async fn end_sessions(own: &mut Session) -> Result<(), Reply> {
+    let sql = "SELECT CAST(id AS CHAR) FROM information_schema.processlist WHERE id <> CONNECTION_ID()";
+    for row in own.all(sql).await? {
+        let id = super::session::text(&row, 0)?;
+        if id.bytes().all(|digit| digit.is_ascii_digit()) {
+            // One that has just ended is as good as killed.
+            let _ = own.change(format!("KILL {id}")).await;
+        }
+    }
+    Ok(())
 }
 
 /// A no after the first statement is no longer a no.

@@ -10,6 +10,7 @@ mod lease;
 mod native;
 mod rehearse;
 mod session;
+mod sha2;
 mod verdict;
 
 pub(crate) use describe::describe;
@@ -65,7 +66,12 @@ async fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
         By::Account => own_account(&mut session, &target).await?,
         By::Admin => Account { user: subject.username.to_owned(), host: target.account_host().to_owned() },
     };
-    let wish = Wish { account: &account, by, password: subject.password, beside: is_overlap(request)? };
+    let beside = is_overlap(request)?;
+    if beside && !session.is_mariadb() && target.connect(subject, deadline).await.is_ok() {
+        // Said twice, MySQL would keep the new password as the old one, and forget the old one.
+        return Ok(noted(Some("the new password was in force already".to_owned())));
+    }
+    let wish = Wish { account: &account, by, password: subject.password, beside };
     let change = change(&mut session, &target, &wish).await?;
     session.change(change).await?;
     Ok(noted(None))
@@ -160,6 +166,9 @@ async fn take_away(request: &Request, subject: Pair<'_>, deadline: Deadline) -> 
     let target = Target::of(request)?;
     let mut session = target.connect(Pair::login(request)?, deadline).await?;
     let account = Account { user: subject.username.to_owned(), host: target.account_host().to_owned() };
+    if !session.is_mariadb() {
+        return discard(&mut session, &target, &account, subject, deadline).await;
+    }
     let mut hashes = account::hashes(&session.created(&account).await?, &account);
     let old = native::hash(subject.password);
     if !hashes.contains(&old) {
@@ -172,6 +181,29 @@ async fn take_away(request: &Request, subject: Pair<'_>, deadline: Deadline) -> 
     }
     session.change(by_hashes(&account, &hashes)).await?;
     Ok(noted(Some("connections that are open stay".to_owned())))
+}
+
+/// The same at MySQL, which knows one old password beside the current one.
+async fn discard(
+    session: &mut Session,
+    target: &Target,
+    account: &Account,
+    subject: Pair<'_>,
+    deadline: Deadline,
+) -> Result<Reply, Reply> {
+    match target.connect(subject, deadline).await {
+        Err(refused) if is_refused_login(&refused) => return Ok(Reply::yes()),
+        other => drop(other?),
+    }
+    session.change(format!("ALTER USER {} DISCARD OLD PASSWORD", account.quoted())).await?;
+    match target.connect(subject, deadline).await {
+        Err(refused) if is_refused_login(&refused) => Ok(noted(Some("connections that are open stay".to_owned()))),
+        Err(reply) => Err(reply),
+        Ok(_) => {
+            let message = format!("it is the current password of {account}; the new one is not there");
+            Err(Reply::no(Reason::Unsupported, message))
+        }
+    }
 }
 
 /// The statement that leaves an account of MariaDB with these passwords.
@@ -192,6 +224,15 @@ async fn change(session: &mut Session, target: &Target, wish: &Wish<'_>) -> Resu
         return Err(Reply::no(Reason::Locked, message));
     }
     let quoted = account.quoted();
+    if beside && !session.is_mariadb() {
+        if by == By::Admin && target.clear_text() && matches!(method, Method::Native | Method::Sha2 | Method::Sha256) {
+            let clear = session::literal(password.expose());
+            return Ok(format!("ALTER USER {quoted} IDENTIFIED BY {clear} RETAIN CURRENT PASSWORD"));
+        }
+        let message = "two passwords at a time take, at MySQL, an admin and clear_text = true, with TLS and the general log off; use \
+                       strategy \"replace\" or \"alternate\"";
+        return Err(Reply::no(Reason::Unsupported, message));
+    }
     if beside {
         if !session.is_mariadb() || by != By::Admin || method != Method::Native || target.clear_text() {
             let message = "two passwords at a time take MariaDB, an account of mysql_native_password, an admin, and no clear_text; use \
@@ -215,7 +256,7 @@ async fn change(session: &mut Session, target: &Target, wish: &Wish<'_>) -> Resu
     }
     match (method, by) {
         // First, since it is set where the server refuses hashes.
-        (Method::Native | Method::Sha2, _) if target.clear_text() => {
+        (Method::Native | Method::Sha2 | Method::Sha256, _) if target.clear_text() => {
             let clear = session::literal(password.expose());
             Ok(match by {
                 By::Account if session.is_mariadb() => format!("SET PASSWORD = PASSWORD({clear})"),
@@ -230,9 +271,14 @@ async fn change(session: &mut Session, target: &Target, wish: &Wish<'_>) -> Resu
             let hash = session::literal(&native::hash(password));
             Ok(format!("ALTER USER {quoted} IDENTIFIED WITH mysql_native_password AS {hash}"))
         }
-        (Method::Native | Method::Sha2, _) => {
+        (Method::Sha2, By::Admin) => {
+            let hash =
+                sha2::hash(password).map_err(|error| Reply::not_reached(format!("nothing was changed: {error}")))?;
+            Ok(format!("ALTER USER {quoted} IDENTIFIED WITH caching_sha2_password AS {}", session::literal(&hash)))
+        }
+        (Method::Native | Method::Sha2 | Method::Sha256, _) => {
             let message = format!(
-                "the server takes no hash for {account} from this login; give the target an admin (for mysql_native_password), or \
+                "the server takes no hash for {account} from this login; give the target an admin (not for sha256_password), or \
                  set clear_text = true on the target, with TLS and with its general log off"
             );
             Err(Reply::no(Reason::Unsupported, message))
