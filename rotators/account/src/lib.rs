@@ -6,3 +6,6 @@
 mod wire;
 
 pub use wire::{Ask, GREETING, REQUEST_BYTES_MAX, Task, decode, encode};
+
+/// The longest password that is set, in bytes: older versions of `unix_chkpwd` read no more (MAXPASS).
+pub const PASSWORD_BYTES_MAX: usize = 200;

@@ -1,6 +1,6 @@
 //! Setting a password, by chpasswd, and seeing for oneself what came of it.
 
-use keywheel_account::Ask;
+use keywheel_account::{Ask, PASSWORD_BYTES_MAX};
 use keywheel_protocol::{Reason, Reply, Secret, Yes};
 
 use crate::accounts::{Account, Accounts, is_name};
@@ -10,9 +10,6 @@ use crate::guard::Guard;
 use crate::options::Options;
 use crate::state::{Lock, State};
 use crate::tools::{self, Ended};
-
-/// The longest password that is set, in bytes: older versions of `unix_chkpwd` read no more (MAXPASS).
-const PASSWORD_BYTES_MAX: usize = 200;
 
 /// How PAM's modules say that another password may pass.
 const POLICY: &[&str] =
