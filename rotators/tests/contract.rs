@@ -1,5 +1,7 @@
 //! The contract suite: the built-in kinds and the shell example pass it, and what breaks the contract does not.
 
+#[path = "../../tests/support/local_accounts.rs"]
+mod local_accounts;
 #[path = "../../tests/support/mariadb.rs"]
 mod mariadb;
 #[path = "../../tests/support/rabbitmq.rs"]
@@ -23,6 +25,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use local_accounts::Accounts;
 use mariadb::MariaDb;
 use rabbitmq::RabbitMq;
 use redis::{Keeps, Redis};
@@ -200,6 +203,19 @@ fn aws_iam_keeps_the_contract_by_itself() {
         &options,
         json!({ "current": { "access_key_id": current.0, "secret_access_key": current.1 } }),
     );
+}
+
+#[test]
+fn local_account_keeps_the_contract_by_its_helper() {
+    let accounts = Accounts::start(&Path::new(ROTATOR).with_file_name("keywheel-account"));
+    let account = accounts.account("marker-First-1");
+    let socket = format!("socket={}", accounts.socket.display());
+    let current = json!({ "username": account, "password": "marker-First-1" });
+    let new = json!({ "username": account, "password": "marker-Second-2" });
+    // There are no host and port that could be silent or down.
+    assert_passes("local-account", &["--target", &socket, "--restore"], json!({ "current": current }), 2);
+    assert_passes("local-account", &["--target", &socket], json!({ "current": current, "new": new }), 2);
+    assert!(accounts.logs_in(&account, "marker-Second-2"));
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //! doing the step again is harmless.
 #![cfg(feature = "failpoints")]
 
+#[path = "../../tests/support/local_accounts.rs"]
+mod local_accounts;
 #[path = "../../tests/support/rabbitmq.rs"]
 mod rabbitmq;
 #[path = "../../tests/support/slapd.rs"]
@@ -14,6 +16,7 @@ use std::os::unix::process::ExitStatusExt;
 
 use keywheel_protocol::{By, Reason, Reply, Step};
 use keywheel_rotators::FAIL_POINTS;
+use local_accounts::Accounts;
 use rabbitmq::RabbitMq;
 use serde_json::json;
 use slapd::Slapd;
@@ -100,4 +103,13 @@ fn i1_htpasswd_workers_may_die_anywhere_and_leave_nothing_behind() {
     loop_over_all(&place, "app", (By::Account, "", ""), takes);
     let left: Vec<_> = std::fs::read_dir(folder.path()).expect("listed").flatten().map(|e| e.file_name()).collect();
     assert_eq!(left, ["users"]);
+}
+
+#[test]
+fn i1_local_account_workers_may_die_anywhere() {
+    let accounts = Accounts::start(&std::path::Path::new(support::ROTATOR).with_file_name("keywheel-account"));
+    let account = accounts.account("first");
+    let place = Place::new("local-account", json!({ "socket": accounts.socket.display().to_string() }));
+    // No login makes the change; the one that is given is not looked at.
+    loop_over_all(&place, &account, (By::Admin, "nobody", "unused"), |password| accounts.logs_in(&account, password));
 }
