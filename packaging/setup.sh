@@ -22,7 +22,8 @@ for job in "$@"; do
     demo) packages+=(apache2-utils curl) ;;
     postgres) packages+=(postgresql postgresql-client) ;;
     # A real init for the tests of the units; servers and tools for the others.
-    test) packages+=(apache2-utils curl dpkg-dev e2fsprogs faketime iproute2 jq ldap-utils mariadb-client-core
+    test) packages+=(cracklib-runtime libpwquality-tools pamtester
+                     apache2-utils curl dpkg-dev e2fsprogs faketime iproute2 jq ldap-utils mariadb-client-core
                      mariadb-server-core mmdebstrap openssh-client openssh-server openssl passwd postgresql
                      postgresql-client procps python3-venv rabbitmq-server redis-server samba samba-ad-dc
                      samba-ad-provision samba-dsdb-modules samba-vfs-modules slapd socat strace sudo systemd

@@ -243,3 +243,86 @@ fn a_configuration_that_is_refused_shows_at_once_and_is_not_tried_again() {
     assert!(again.is_none(), "it is tried again");
     assert!(machine.journal().contains("state_dri"), "the journal does not say why");
 }
+
+/// The helper as root's, confined by its unit: tools, files and the kernel's word on who calls.
+fn an_account_of_the_host_is_turned_over_by_the_helper(suite: &str) {
+    let machine = installed(suite);
+    machine.ok("useradd -M -s /bin/sh app && useradd -M -s /bin/sh other && echo app:first-of-app | chpasswd");
+    assert_eq!(machine.property("keywheel-account.socket", "ActiveState"), "inactive", "nobody has enabled it");
+    configure(
+        &machine,
+        r#"
+        [target.host]
+        kind = "local-account"
+
+        [credential."host/app"]
+        target = "host"
+        account = "app"
+        schedule = "manual"
+
+        [credential."host/root"]
+        target = "host"
+        account = "root"
+        schedule = "manual"
+        "#,
+    );
+    // Not enabled, not allowed, done: each with its words.
+    let refused = |what: &str| {
+        let output = machine.run("keywheel rotate --dry-run host/app");
+        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(what), "{said}\n{}", machine.journal());
+    };
+    refused("systemctl enable --now keywheel-account.socket");
+    machine.ok("systemctl enable --now keywheel-account.socket");
+    assert_eq!(machine.ok("stat -c '%U:%G %a' /run/keywheel/account.sock").trim_end(), "keywheel:root 600");
+    refused("does not name app");
+    machine.ok("echo app >> /etc/keywheel/accounts.conf && chmod g+w /etc/keywheel/accounts.conf");
+    refused("can be written by others than root");
+    machine.ok("chmod g-w /etc/keywheel/accounts.conf && keywheel rotate --dry-run host/app");
+
+    let shadow = machine.ok("stat -c '%U:%G %a' /etc/shadow");
+    let hash = |name: &str| machine.ok(&format!("getent shadow {name} | cut -d: -f2"));
+    let (root, first) = (hash("root"), hash("app"));
+    machine.ok_with("keywheel import host/app --account app", b"first-of-app");
+    machine.ok("keywheel rotate host/app");
+    let current = eventually("its rotation", || Some(version(&machine, "host/app")).filter(|now| *now >= 2));
+    assert_ne!(hash("app"), first);
+    assert_eq!(machine.ok("stat -c '%U:%G %a' /etc/shadow"), shadow, "owner, group and mode stay");
+    unit(&machine, "job.service", &["host--app"]);
+    machine.ok("printf '[grant.job]\\ncredentials = [\"host/app\"]\\nunit = \"job.service\"\\n' >> /etc/keywheel/conf.d/test.toml && keywheel reload");
+    machine.ok("systemctl start job.service");
+    let password = machine.ok("cat /run/credentials/job.service/host--app");
+    let proved = machine.run_with("tr '\\n' '\\0' | unix_chkpwd app nonull", format!("{password}\n").as_bytes());
+    assert!(proved.status.success(), "version {current} does not open the account");
+
+    // A history of PAM's, to which root is held: the refusal of a repeated password is told from one that is in force.
+    machine.ok("sed -i '1i password required pam_pwhistory.so remember=5 enforce_for_root' /etc/pam.d/common-password");
+    machine.ok("keywheel rotate host/app");
+    eventually("a rotation with a history", || Some(version(&machine, "host/app")).filter(|now| *now > current));
+    machine.ok("test -s /etc/security/opasswd");
+
+    // root is not in reach, nor is the socket of anybody else's.
+    machine.ok("keywheel rotate host/root || true");
+    assert_eq!(hash("root"), root);
+    let knock = machine.run("setpriv --reuid=nobody --regid=nogroup --clear-groups test -w /run/keywheel/account.sock");
+    assert!(!knock.status.success());
+    let journal = machine.journal();
+    assert!(journal.contains("the password of app was set") && journal.contains("refused: Privilege"), "{journal}");
+    assert!(!journal.contains("first-of-app") && !journal.contains(password.trim()), "i8");
+    machine.ok("systemd-analyze security --threshold=20 keywheel-account@.service");
+
+    machine.ok("dpkg --purge keywheel");
+    machine.ok(
+        "! test -e /etc/systemd/system/sockets.target.wants/keywheel-account.socket && ! test -e /run/keywheel-account",
+    );
+}
+
+#[test]
+fn on_debian_12_an_account_of_the_host_is_turned_over_by_the_helper() {
+    an_account_of_the_host_is_turned_over_by_the_helper("bookworm");
+}
+
+#[test]
+fn on_debian_13_an_account_of_the_host_is_turned_over_by_the_helper() {
+    an_account_of_the_host_is_turned_over_by_the_helper("trixie");
+}
