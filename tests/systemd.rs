@@ -260,6 +260,11 @@ fn an_account_of_the_host_is_turned_over_by_the_helper(suite: &str) {
         account = "app"
         schedule = "manual"
 
+        [credential."host/other"]
+        target = "host"
+        account = "other"
+        schedule = "manual"
+
         [credential."host/root"]
         target = "host"
         account = "root"
@@ -295,6 +300,14 @@ fn an_account_of_the_host_is_turned_over_by_the_helper(suite: &str) {
     let proved = machine.run_with("tr '\\n' '\\0' | unix_chkpwd app nonull", format!("{password}\n").as_bytes());
     assert!(proved.status.success(), "version {current} does not open the account");
 
+    // One that never had a password gets its first.
+    machine.ok("echo other >> /etc/keywheel/accounts.conf && keywheel rotate host/other");
+    let status = || machine.ok("keywheel --json status host/other || true");
+    eventually("a first version", || status().contains(r#""current":1"#).then_some(()));
+    assert!(hash("other").starts_with("$y$"), "{}", hash("other"));
+    let listed = machine.ok("keywheel --json discover host");
+    assert!(listed.contains(r#""may_be_set":true"#) && !listed.contains("$y$"), "{listed}");
+
     // A history of PAM's, to which root is held: the refusal of a repeated password is told from one that is in force.
     machine.ok("sed -i '1i password required pam_pwhistory.so remember=5 enforce_for_root' /etc/pam.d/common-password");
     machine.ok("keywheel rotate host/app");
@@ -325,7 +338,10 @@ fn an_account_of_the_host_is_turned_over_by_the_helper(suite: &str) {
     machine.ok("keywheel rotate host/root || true");
     assert_eq!(hash("root"), root);
     let journal = machine.journal();
-    assert!(journal.contains("the password of app was set") && journal.contains("refused: Privilege"), "{journal}");
+    assert!(
+        journal.contains("the password of app was set") && journal.contains("app was refused: Privilege"),
+        "{journal}"
+    );
     assert!(!journal.contains("first-of-app") && !journal.contains(password.trim()), "i8");
     assert!(!journal.contains("marker-"), "i8");
     machine.ok("systemd-analyze security --threshold=20 keywheel-account@.service");
@@ -344,4 +360,35 @@ fn on_debian_12_an_account_of_the_host_is_turned_over_by_the_helper() {
 #[test]
 fn on_debian_13_an_account_of_the_host_is_turned_over_by_the_helper() {
     an_account_of_the_host_is_turned_over_by_the_helper("trixie");
+}
+
+/// Somebody else holds the lock of the accounts' files for longer than the helper waits.
+#[test]
+fn a_change_that_the_host_does_not_get_done_in_time_is_in_doubt_and_left_as_it_was() {
+    let machine = installed("bookworm");
+    machine
+        .ok("useradd -M -s /bin/sh app && echo app:first-of-app | chpasswd && echo app >> /etc/keywheel/accounts.conf");
+    machine.ok("systemctl start keywheel-account.socket");
+    let step = |step: &str, password: &str| {
+        let subject = format!(r#""subject":{{"username":"app","password":"{password}"}}"#);
+        let request = format!(r#"{{"protocol":1,"step":"{step}","deadline_ms":40000,{subject}}}"#) + "\n";
+        let worker = "/usr/lib/keywheel/keywheel-rotator run --read /run/keywheel/account.sock local-account";
+        machine
+            .ok_with(&format!("setpriv --reuid=keywheel --clear-groups --regid=keywheel {worker}"), request.as_bytes())
+    };
+    let lock = "use Fcntl; my $lock = pack('s s x4 q q i x4', F_WRLCK, 0, 0, 0, 0);\n\
+                open(F, '>>', '/etc/.pwd.lock') && fcntl(F, F_SETLK, $lock) or exit 1;\n\
+                open(H, '>', '/run/held'); close(H); sleep 600;\n";
+    machine.write("/run/lock.pl", lock);
+    machine
+        .ok("perl /run/lock.pl >/dev/null 2>&1 & echo $! > /run/holder; until test -e /run/held; do sleep 0.1; done");
+    let said = step("apply", "marker-Next-2");
+    assert!(said.contains(r#""answer":"in_doubt""#) && said.contains("cut short"), "{said}");
+    assert!(step("verify", "marker-Next-2").contains(r#""reason":"credential""#));
+    assert_eq!(step("verify", "first-of-app"), "{\"answer\":\"yes\"}\n");
+    machine.ok("kill $(cat /run/holder)");
+    assert_eq!(step("apply", "marker-Next-2"), "{\"answer\":\"yes\"}\n");
+    assert_eq!(step("verify", "marker-Next-2"), "{\"answer\":\"yes\"}\n");
+    // Nothing is left running, and no call is kept as failed.
+    assert_eq!(machine.ok("systemctl list-units --failed --no-legend --plain 'keywheel-account@*'"), "");
 }

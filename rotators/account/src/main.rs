@@ -53,7 +53,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(options: &Options, connection: &mut Connection) -> Result<Reply, Reply> {
-    Caller { user: &options.user }.check(connection, &options.host).inspect_err(note)?;
+    Caller { user: &options.user }.check(connection, &options.host).inspect_err(|reply| note("a caller", reply))?;
     connection.greet()?;
     let ask = connection.request()?;
     let mut secrets = Fields::new();
@@ -62,15 +62,15 @@ fn serve(options: &Options, connection: &mut Connection) -> Result<Reply, Reply>
             secrets.insert(name, secret.duplicate());
         }
     }
+    // Only what can be a name is worth a line in a log.
+    let account = ask.account.as_deref().filter(|name| accounts::is_name(name)).unwrap_or("no account");
     let done = match ask.task {
-        Task::Set => set::set(options, &ask).inspect(|_| {
-            log(&format!("the password of {} was set", ask.account.as_deref().unwrap_or_default()));
-        }),
+        Task::Set => set::set(options, &ask).inspect(|_| log(&format!("the password of {account} was set"))),
         Task::Verify => verify::verify(options, &ask),
         Task::Check => check::check(options, &ask),
         Task::List => list::list(options),
     };
-    Ok(clean(done.inspect_err(note).unwrap_or_else(|reply| reply), &secrets))
+    Ok(clean(done.inspect_err(|reply| note(account, reply)).unwrap_or_else(|reply| reply), &secrets))
 }
 
 /// A reply with the secrets of the request blotted out of its words, which may be another program's (I8).
@@ -88,13 +88,13 @@ fn clean(reply: Reply, secrets: &Fields) -> Reply {
     }
 }
 
-/// Tells the host's log what was refused, by its kind alone: the words go to the caller.
-fn note(reply: &Reply) {
+/// Tells the host's log what was not done, by its kind alone: the words go to the caller.
+fn note(whose: &str, reply: &Reply) {
     match reply {
         Reply::Yes(_) => {}
-        Reply::No { reason, .. } => log(&format!("refused: {reason:?}")),
-        Reply::NotReached { .. } => log("could not be done; nothing was changed"),
-        Reply::InDoubt { .. } => log("may have been done"),
+        Reply::No { reason, .. } => log(&format!("{whose} was refused: {reason:?}")),
+        Reply::NotReached { .. } => log(&format!("{whose} could not be served; nothing was changed")),
+        Reply::InDoubt { .. } => log(&format!("the password of {whose} may have been set")),
     }
 }
 

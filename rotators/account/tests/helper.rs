@@ -96,7 +96,10 @@ fn only_the_user_that_is_named_is_served_and_root_in_his_place_is_not() {
     assert_eq!(done, format!("{GREETING}\n{{\"answer\":\"yes\"}}\n"));
     assert!(accounts.logs_in(&account, "marker-Next-2"));
     let log = accounts.log();
-    assert!(log.contains(&format!("the password of {account} was set")) && log.contains("refused: Privilege"), "{log}");
+    assert!(
+        log.contains(&format!("the password of {account} was set")) && log.contains("a caller was refused: Privilege"),
+        "{log}"
+    );
     assert!(!log.contains("marker-"), "i8: {log}");
 }
 
