@@ -68,3 +68,42 @@ fn quality(options: &Options, case: &Case<'_>) -> Result<Option<String>, Reply> 
     }
     Ok(Some(format!("{words} (root is not held to it)")))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use keywheel_protocol::Secret;
+
+    use super::*;
+    use crate::accounts::{Account, Class};
+    use crate::host::Host;
+
+    #[test]
+    fn pwquality_is_asked_where_pam_asks_it_and_refuses_where_root_is_held_to_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let host = Host { etc: folder.path().to_owned(), log: folder.path().to_owned() };
+        let mut options = Options::of(std::iter::empty()).expect("options");
+        options.host = host;
+        let weak = Secret::new("abc".to_owned());
+        let name = "app".to_owned();
+        let account = Account {
+            name,
+            uid: 1_000,
+            class: Class::Ordinary,
+            home: String::new(),
+            shell: String::new(),
+            shadowed: true,
+        };
+        let case = Case { account, password: &weak };
+        assert!(matches!(quality(&options, &case), Ok(None)), "PAM does not ask");
+        fs::create_dir_all(folder.path().join("pam.d")).expect("a folder");
+        fs::create_dir_all(folder.path().join("security")).expect("a folder");
+        let line = "password requisite pam_pwquality.so retry=3\n";
+        fs::write(folder.path().join("pam.d/common-password"), line).expect("written");
+        let note = quality(&options, &case).expect("no refusal").expect("a note");
+        assert!(note.contains("shorter than") && note.contains("root is not held to it"), "{note}");
+        fs::write(folder.path().join("security/pwquality.conf"), "# x\nenforce_for_root\n").expect("written");
+        assert!(matches!(quality(&options, &case), Err(Reply::No { reason: Reason::Policy, .. })));
+    }
+}

@@ -58,3 +58,20 @@ fn last_login(lastlog: &File, uid: u32) -> Option<String> {
     let time = u32::from_ne_bytes(time);
     (time > 0).then(|| date(day_of(time.into())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_login_is_the_record_of_the_uid() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("lastlog");
+        let mut records = vec![0; 3 * 292];
+        records[584..588].copy_from_slice(&(86_400_u32 * 11_016 + 5).to_ne_bytes());
+        std::fs::write(&path, records).expect("written");
+        let file = File::open(&path).expect("opened");
+        assert_eq!(last_login(&file, 2).as_deref(), Some("2000-02-29"));
+        assert_eq!((last_login(&file, 1), last_login(&file, 3), last_login(&file, u32::MAX)), (None, None, None));
+    }
+}
