@@ -9,10 +9,18 @@ use std::process::{Command, Stdio};
 
 use support::{Scratch, rotator_binary};
 
-const UNITS: [&str; 4] = ["keywheeld.service", "keywheel.socket", "keywheel-control.socket", "keywheel-systemd.socket"];
+const UNITS: [&str; 6] = [
+    "keywheeld.service",
+    "keywheel.socket",
+    "keywheel-control.socket",
+    "keywheel-systemd.socket",
+    "keywheel-account.socket",
+    "keywheel-account@.service",
+];
 
-/// The highest exposure that `systemd-analyze security` may find, in tenths.
-const EXPOSURE_MAX: &str = "15";
+/// The highest exposure that `systemd-analyze security` may find, in tenths. The helper is root, who counts for two alone, and has three
+/// capabilities.
+const EXPOSURE_MAX: [(&str, &str); 2] = [("keywheeld.service", "15"), ("keywheel-account@.service", "15")];
 
 /// Each example, with the rotators themselves: a setting that a kind does not know is an error.
 #[test]
@@ -117,7 +125,7 @@ fn systemd_finds_nothing_wrong_with_the_units() {
         fs::copy(top().join("systemd").join(unit), units.join(unit)).expect("copied");
     }
     // What a host has: the programs that the units run, and systemd's own units that they name.
-    for program in ["usr/sbin/keywheeld", "bin/kill"] {
+    for program in ["usr/sbin/keywheeld", "usr/lib/keywheel/keywheel-account", "bin/kill"] {
         scratch.folder(Path::new(program).parent().and_then(Path::to_str).expect("a folder"), 0o755);
         scratch.file(program, "", 0o755);
     }
@@ -133,14 +141,16 @@ fn systemd_finds_nothing_wrong_with_the_units() {
 }
 
 #[test]
-fn the_service_is_confined_as_far_as_its_work_allows() {
-    let mut security = Command::new("systemd-analyze");
-    security.args(["security", "--offline=true", "--no-pager", &format!("--threshold={EXPOSURE_MAX}")]);
-    let output = security.arg(top().join("systemd/keywheeld.service")).stdin(Stdio::null()).output();
-    let output = output.expect("systemd-analyze is installed");
-    let table = String::from_utf8_lossy(&output.stdout);
-    let bad: Vec<&str> = table.lines().filter(|line| !line.starts_with('✓')).collect();
-    assert!(output.status.success(), "{}\n{}", bad.join("\n"), String::from_utf8_lossy(&output.stderr));
+fn each_service_is_confined_as_far_as_its_work_allows() {
+    for (unit, most) in EXPOSURE_MAX {
+        let mut security = Command::new("systemd-analyze");
+        security.args(["security", "--offline=true", "--no-pager", &format!("--threshold={most}")]);
+        let output = security.arg(top().join("systemd").join(unit)).stdin(Stdio::null()).output();
+        let output = output.expect("systemd-analyze is installed");
+        let table = String::from_utf8_lossy(&output.stdout);
+        let bad: Vec<&str> = table.lines().filter(|line| !line.starts_with('✓')).collect();
+        assert!(output.status.success(), "{}\n{}", bad.join("\n"), String::from_utf8_lossy(&output.stderr));
+    }
 }
 
 #[test]
@@ -155,6 +165,9 @@ fn units_package_and_program_name_the_same_places() {
         command[2],
         // The defaults of the program and of the configuration.
         "/usr/lib/keywheel/keywheel-rotator",
+        // What the helper's unit has.
+        "/usr/lib/keywheel/keywheel-account",
+        "/etc/keywheel/accounts.conf",
         "/etc/keywheel/keywheel.toml",
         "/usr/lib/sysusers.d/keywheel.conf",
         "/usr/lib/tmpfiles.d/keywheel.conf",
@@ -190,10 +203,70 @@ fn each_socket_has_the_name_and_mode_that_the_daemon_gives_it_too() {
     }
 }
 
+/// The helper's socket is the daemon's user's alone, and is named alike by unit, helper and rotator.
 #[test]
-fn every_line_of_the_service_is_explained() {
+fn root_s_helper_is_called_by_the_daemon_s_user_and_enabled_by_nobody_but_the_administrator() {
+    let (socket, service) = (read("systemd/keywheel-account.socket"), read("systemd/keywheel-account@.service"));
+    let user = read("systemd/keywheeld.service");
+    let user = value(&user, "User");
+    assert_eq!((value(&socket, "SocketUser"), value(&socket, "SocketMode")), (user, "0600"));
+    assert_eq!((value(&socket, "Accept"), value(&service, "StandardInput")), ("yes", "socket"));
+    let command: Vec<&str> = value(&service, "ExecStart").split(' ').collect();
+    assert_eq!(command[1..], ["--user", user, "--accounts", "/etc/keywheel/accounts.conf"]);
+    let place = value(&socket, "ListenStream");
+    assert!(read("rotators/src/local_account/describe.rs").contains(&format!("SOCKET: &str = \"{place}\"")));
+    assert!(read("systemd/keywheel-account@.service").contains("\nRuntimeDirectory=keywheel-account\n"));
+    assert!(read("rotators/account/src/options.rs").contains("STATE: &str = \"/run/keywheel-account\""));
+    // Nothing starts it or enables it, until the administrator does.
+    assert!(!read("systemd/keywheeld.service").contains("account"));
+    let postinst = read("packaging/deb/postinst");
+    let sockets = postinst.lines().find(|line| line.starts_with("sockets=")).expect("the sockets that are started");
+    assert!(!sockets.contains("account") && postinst.contains("update-state keywheel-account.socket"));
+    // Shipped empty.
+    assert!(read("config/accounts.conf").lines().all(|line| line.starts_with('#')));
+}
+
+/// Crates that are linked into root's helper, and nothing else: what reads JSON, makes system calls and wipes memory.
+const HELPER_LINKS: &[&str] = &[
+    "bitflags",
+    "cfg-if",
+    "itoa",
+    "keywheel-account",
+    "keywheel-protocol",
+    "libc",
+    "memchr",
+    "memoffset",
+    "nix",
+    "serde",
+    "serde_core",
+    "serde_json",
+    "zeroize",
+    "zmij",
+];
+
+#[test]
+fn what_runs_as_root_links_next_to_nothing() {
+    let mut tree = Command::new(env!("CARGO"));
+    tree.args(["tree", "--offline", "--locked", "--package", "keywheel-account", "--edges", "normal,no-proc-macro"]);
+    tree.args(["--prefix", "none", "--format", "{p}"]).current_dir(top()).stdin(Stdio::null());
+    let output = tree.output().expect("cargo starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let tree = String::from_utf8(output.stdout).expect("text");
+    let crates: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(crates.contains("nix"), "no tree of the helper: {crates:?}");
+    let more: Vec<_> = crates.iter().filter(|name| !HELPER_LINKS.contains(name)).collect();
+    assert!(more.is_empty(), "{more:?}: is it needed there?");
+}
+
+#[test]
+fn every_line_of_the_services_is_explained() {
+    for unit in ["systemd/keywheeld.service", "systemd/keywheel-account@.service"] {
+        is_explained(&read(unit));
+    }
+}
+
+fn is_explained(service: &str) {
     // A comment explains the lines up to the next empty line or comment: at most two, of one matter.
-    let service = read("systemd/keywheeld.service");
     let mut explained = 0;
     for line in service.lines() {
         match line.chars().next() {

@@ -243,3 +243,152 @@ fn a_configuration_that_is_refused_shows_at_once_and_is_not_tried_again() {
     assert!(again.is_none(), "it is tried again");
     assert!(machine.journal().contains("state_dri"), "the journal does not say why");
 }
+
+/// The helper as root's, confined by its unit: tools, files and the kernel's word on who calls.
+fn an_account_of_the_host_is_turned_over_by_the_helper(suite: &str) {
+    let machine = installed(suite);
+    machine.ok("useradd -M -s /bin/sh app && useradd -M -s /bin/sh other && echo app:first-of-app | chpasswd");
+    assert_eq!(machine.property("keywheel-account.socket", "ActiveState"), "inactive", "nobody has enabled it");
+    configure(
+        &machine,
+        r#"
+        [target.host]
+        kind = "local-account"
+
+        [credential."host/app"]
+        target = "host"
+        account = "app"
+        schedule = "manual"
+
+        [credential."host/other"]
+        target = "host"
+        account = "other"
+        schedule = "manual"
+
+        [credential."host/root"]
+        target = "host"
+        account = "root"
+        schedule = "manual"
+        "#,
+    );
+    // Not enabled, not allowed, done: each with its words.
+    let refused = |what: &str| {
+        let output = machine.run("keywheel rotate --dry-run host/app");
+        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(what), "{said}\n{}", machine.journal());
+    };
+    refused("systemctl enable --now keywheel-account.socket");
+    machine.ok("systemctl enable --now keywheel-account.socket");
+    assert_eq!(machine.ok("stat -c '%U:%G %a' /run/keywheel/account.sock").trim_end(), "keywheel:keywheel 600");
+    refused("does not name app");
+    machine.ok("echo app >> /etc/keywheel/accounts.conf && chmod g+w /etc/keywheel/accounts.conf");
+    refused("can be written by others than root");
+    machine.ok("chmod g-w /etc/keywheel/accounts.conf && keywheel rotate --dry-run host/app");
+
+    let shadow = machine.ok("stat -c '%U:%G %a' /etc/shadow");
+    let hash = |name: &str| machine.ok(&format!("getent shadow {name} | cut -d: -f2"));
+    let (root, first) = (hash("root"), hash("app"));
+    machine.ok_with("keywheel import host/app --account app", b"first-of-app");
+    machine.ok("keywheel rotate host/app");
+    let current = eventually("its rotation", || Some(version(&machine, "host/app")).filter(|now| *now >= 2));
+    assert_ne!(hash("app"), first);
+    assert_eq!(machine.ok("stat -c '%U:%G %a' /etc/shadow"), shadow, "owner, group and mode stay");
+    unit(&machine, "job.service", &["host--app"]);
+    machine.ok("printf '[grant.job]\\ncredentials = [\"host/app\"]\\nunit = \"job.service\"\\n' >> /etc/keywheel/conf.d/test.toml && keywheel reload");
+    machine.ok("systemctl start job.service");
+    let password = machine.ok("cat /run/credentials/job.service/host--app");
+    let proved = machine.run_with("tr '\\n' '\\0' | unix_chkpwd app nonull", format!("{password}\n").as_bytes());
+    assert!(proved.status.success(), "version {current} does not open the account");
+
+    // One that never had a password gets its first.
+    machine.ok("echo other >> /etc/keywheel/accounts.conf && keywheel rotate host/other");
+    let status = || machine.ok("keywheel --json status host/other || true");
+    eventually("a first version", || status().contains(r#""current":1"#).then_some(()));
+    assert!(hash("other").starts_with("$y$"), "{}", hash("other"));
+    let listed = machine.ok("keywheel --json discover host");
+    assert!(listed.contains(r#""may_be_set":true"#) && !listed.contains("$y$"), "{listed}");
+
+    // A history of PAM's, to which root is held: the refusal of a repeated password is told from one that is in force.
+    machine.ok("sed -i '1i password required pam_pwhistory.so remember=5 enforce_for_root' /etc/pam.d/common-password");
+    machine.ok("keywheel rotate host/app");
+    eventually("a rotation with a history", || Some(version(&machine, "host/app")).filter(|now| *now > current));
+    machine.ok("test -s /etc/security/opasswd");
+    let apply = |user: &str, password: &str| {
+        let subject = format!(r#""subject":{{"username":"app","password":"{password}"}}"#);
+        let request = format!(r#"{{"protocol":1,"step":"apply","deadline_ms":20000,{subject}}}"#) + "\n";
+        let worker = "/usr/lib/keywheel/keywheel-rotator run --read /run/keywheel/account.sock local-account";
+        let run = format!("setpriv --reuid={user} --regid={user} --clear-groups {worker}");
+        machine.ok_with(&run, request.as_bytes())
+    };
+    assert_eq!(apply("keywheel", "marker-Hist-1"), "{\"answer\":\"yes\"}\n");
+    // "required" goes on to the module that sets it, and then says no: what came of it is looked up, not believed.
+    let again = apply("keywheel", "marker-Hist-1");
+    assert!(again.starts_with(r#"{"answer":"yes","note":"chpasswd failed after the password was set"#), "{again}");
+    machine
+        .ok("sed -i 's/^password required pam_pwhistory/password requisite pam_pwhistory/' /etc/pam.d/common-password");
+    let again = apply("keywheel", "marker-Hist-1");
+    assert!(again.contains("in force already"), "{again}");
+    assert_eq!(apply("keywheel", "marker-Hist-2"), "{\"answer\":\"yes\"}\n");
+    let used = apply("keywheel", "marker-Hist-1");
+    assert!(used.contains(r#""no","reason":"policy""#) && used.contains("already used"), "{used}");
+    let stranger = apply("games", "marker-Hist-3");
+    assert!(stranger.contains(r#""no","reason":"unsupported""#) && stranger.contains("daemon's user"), "{stranger}");
+
+    // root is not in reach.
+    machine.ok("keywheel rotate host/root || true");
+    assert_eq!(hash("root"), root);
+    let journal = machine.journal();
+    assert!(
+        journal.contains("the password of app was set") && journal.contains("app was refused: Privilege"),
+        "{journal}"
+    );
+    assert!(!journal.contains("first-of-app") && !journal.contains(password.trim()), "i8");
+    assert!(!journal.contains("marker-"), "i8");
+    machine.ok("systemd-analyze security --threshold=20 keywheel-account@.service");
+
+    machine.ok("dpkg --purge keywheel");
+    machine.ok(
+        "! test -e /etc/systemd/system/sockets.target.wants/keywheel-account.socket && ! test -e /run/keywheel-account",
+    );
+}
+
+#[test]
+fn on_debian_12_an_account_of_the_host_is_turned_over_by_the_helper() {
+    an_account_of_the_host_is_turned_over_by_the_helper("bookworm");
+}
+
+#[test]
+fn on_debian_13_an_account_of_the_host_is_turned_over_by_the_helper() {
+    an_account_of_the_host_is_turned_over_by_the_helper("trixie");
+}
+
+/// Somebody else holds the lock of the accounts' files for longer than the helper waits.
+#[test]
+fn a_change_that_the_host_does_not_get_done_in_time_is_in_doubt_and_left_as_it_was() {
+    let machine = installed("bookworm");
+    machine
+        .ok("useradd -M -s /bin/sh app && echo app:first-of-app | chpasswd && echo app >> /etc/keywheel/accounts.conf");
+    machine.ok("systemctl start keywheel-account.socket");
+    let step = |step: &str, password: &str| {
+        let subject = format!(r#""subject":{{"username":"app","password":"{password}"}}"#);
+        let request = format!(r#"{{"protocol":1,"step":"{step}","deadline_ms":40000,{subject}}}"#) + "\n";
+        let worker = "/usr/lib/keywheel/keywheel-rotator run --read /run/keywheel/account.sock local-account";
+        machine
+            .ok_with(&format!("setpriv --reuid=keywheel --clear-groups --regid=keywheel {worker}"), request.as_bytes())
+    };
+    let lock = "use Fcntl; my $lock = pack('s s x4 q q i x4', F_WRLCK, 0, 0, 0, 0);\n\
+                open(F, '>>', '/etc/.pwd.lock') && fcntl(F, F_SETLK, $lock) or exit 1;\n\
+                open(H, '>', '/run/held'); close(H); sleep 600;\n";
+    machine.write("/run/lock.pl", lock);
+    machine
+        .ok("perl /run/lock.pl >/dev/null 2>&1 & echo $! > /run/holder; until test -e /run/held; do sleep 0.1; done");
+    let said = step("apply", "marker-Next-2");
+    assert!(said.contains(r#""answer":"in_doubt""#) && said.contains("cut short"), "{said}");
+    assert!(step("verify", "marker-Next-2").contains(r#""reason":"credential""#));
+    assert_eq!(step("verify", "first-of-app"), "{\"answer\":\"yes\"}\n");
+    machine.ok("kill $(cat /run/holder)");
+    assert_eq!(step("apply", "marker-Next-2"), "{\"answer\":\"yes\"}\n");
+    assert_eq!(step("verify", "marker-Next-2"), "{\"answer\":\"yes\"}\n");
+    // Nothing is left running, and no call is kept as failed.
+    assert_eq!(machine.ok("systemctl list-units --failed --no-legend --plain 'keywheel-account@*'"), "");
+}

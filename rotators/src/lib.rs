@@ -23,6 +23,7 @@ mod kerberos;
 pub mod kinds;
 mod ldap;
 mod local;
+mod local_account;
 mod mysql;
 mod net;
 mod nobodys;

@@ -2,6 +2,8 @@
 
 #[path = "../../tests/support/kdc.rs"]
 mod kdc;
+#[path = "../../tests/support/local_accounts.rs"]
+mod local_accounts;
 #[path = "../../tests/support/mariadb.rs"]
 mod mariadb;
 #[path = "../../tests/support/rabbitmq.rs"]
@@ -26,6 +28,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use kdc::Kdc;
+use local_accounts::Accounts;
 use mariadb::MariaDb;
 use rabbitmq::RabbitMq;
 use redis::{Keeps, Redis};
@@ -234,6 +237,19 @@ fn kerberos_keeps_the_contract_with_a_keytab_and_without() {
     let secrets = json!({ "current": current, "login": { "by": "admin", "fields": admin } });
     assert_passes("kerberos", &[&target[..], &credential].concat(), secrets, 1);
     assert!(server.keytab_works(WWW, &path));
+}
+
+#[test]
+fn local_account_keeps_the_contract_by_its_helper() {
+    let accounts = Accounts::start(&Path::new(ROTATOR).with_file_name("keywheel-account"));
+    let account = accounts.account("marker-First-1");
+    let socket = format!("socket={}", accounts.socket.display());
+    let current = json!({ "username": account, "password": "marker-First-1" });
+    let new = json!({ "username": account, "password": "marker-Second-2" });
+    // There are no host and port that could be silent or down.
+    assert_passes("local-account", &["--target", &socket, "--restore"], json!({ "current": current }), 2);
+    assert_passes("local-account", &["--target", &socket], json!({ "current": current, "new": new }), 2);
+    assert!(accounts.logs_in(&account, "marker-Second-2"));
 }
 
 #[test]

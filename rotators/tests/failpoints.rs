@@ -4,6 +4,8 @@
 
 #[path = "../../tests/support/kdc.rs"]
 mod kdc;
+#[path = "../../tests/support/local_accounts.rs"]
+mod local_accounts;
 #[path = "../../tests/support/rabbitmq.rs"]
 mod rabbitmq;
 #[path = "../../tests/support/slapd.rs"]
@@ -17,6 +19,7 @@ use std::os::unix::process::ExitStatusExt;
 use kdc::Kdc;
 use keywheel_protocol::{By, Reason, Reply, Step};
 use keywheel_rotators::FAIL_POINTS;
+use local_accounts::Accounts;
 use rabbitmq::RabbitMq;
 use serde_json::json;
 use slapd::Slapd;
@@ -182,4 +185,13 @@ fn i1_file_workers_may_die_anywhere_and_leave_nothing_behind() {
     }
     let left: Vec<_> = std::fs::read_dir(folder.path()).expect("listed").flatten().map(|e| e.file_name()).collect();
     assert_eq!(left, ["conf"]);
+}
+
+#[test]
+fn i1_local_account_workers_may_die_anywhere() {
+    let accounts = Accounts::start(&std::path::Path::new(support::ROTATOR).with_file_name("keywheel-account"));
+    let account = accounts.account("first");
+    let place = Place::new("local-account", json!({ "socket": accounts.socket.display().to_string() }));
+    // No login makes the change; the one that is given is not looked at.
+    loop_over_all(&place, &account, (By::Admin, "nobody", "unused"), |password| accounts.logs_in(&account, password));
 }

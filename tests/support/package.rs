@@ -17,7 +17,7 @@ pub fn package() -> PathBuf {
     let deb = folder.join("keywheel.deb");
     let built = Path::new(env!("CARGO_BIN_EXE_keywheeld")).parent().expect("a folder");
     assert!(built.ends_with("debug"), "the tests pack a development build, not {}", built.display());
-    let inputs = ["keywheeld", "keywheel", "keywheel-rotator"].iter().map(|name| built.join(name));
+    let inputs = ["keywheeld", "keywheel", "keywheel-rotator", "keywheel-account"].iter().map(|name| built.join(name));
     let inputs = inputs.chain(["Cargo.toml", "config", "packaging", "systemd"].iter().map(|name| top.join(name)));
     let newest = inputs.map(|path| newest(&path)).max();
     if deb.exists() && Some(changed(&deb)) > newest {

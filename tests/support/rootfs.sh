@@ -4,7 +4,7 @@ set -euo pipefail
 suite=$1 cache=$2
 
 # The package under test needs nothing beyond what a minimal server has.
-include=systemd,systemd-sysv,dbus,procps
+include=systemd,systemd-sysv,dbus,passwd,procps
 root=$cache/$suite-$(printf '%s' "$include" | cksum | cut -d' ' -f1)
 
 mkdir -p "$cache"
