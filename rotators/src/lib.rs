@@ -34,6 +34,7 @@ mod redis;
 pub mod serve;
 mod settings;
 mod ssh;
+mod ssh_ca;
 mod ssh_key;
 mod ssh_password;
 mod step;

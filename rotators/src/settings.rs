@@ -62,7 +62,12 @@ impl<'a> Settings<'a> {
             return Ok(None);
         }
         let [model, account] = self.accounts()?.ok_or_else(|| wrong("accounts", "a model and the lease's account"))?;
-        Ok(Some(Leased { model, account, expires_at: self.text("expires_at")? }))
+        Ok(Some(Leased {
+            model,
+            account,
+            expires_at: self.text("expires_at")?,
+            expires_in_s: self.0.get("expires_in_s").and_then(Value::as_u64),
+        }))
     }
 }
 
@@ -75,6 +80,8 @@ pub(crate) struct Leased<'a> {
     pub(crate) account: &'a str,
     /// When it ends (RFC 3339, UTC). Absent in a rehearsal.
     pub(crate) expires_at: Option<&'a str>,
+    /// The seconds until then.
+    pub(crate) expires_in_s: Option<u64>,
 }
 
 fn wrong(name: &str, expected: &str) -> Reply {

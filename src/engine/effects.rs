@@ -229,6 +229,8 @@ impl Engine {
         let mut settings = credential_settings(credential);
         if let Some(lease) = &record.lease {
             settings.insert("expires_at".to_owned(), lease.ends.to_string().into());
+            let left = lease.ends.since(self.parts.clock.now());
+            settings.insert("expires_in_s".to_owned(), left.as_secs().into());
         }
         Ok(Request {
             step,

@@ -6,7 +6,9 @@ use std::time::Duration;
 use crate::crash::{WORKER_POINTS, mariadb_target};
 use crate::kit::{Fetched, Logins, QUICK, credential, fetch, pg_target, redis_target, try_fetch};
 use crate::support::redis::Keeps;
-use crate::support::{Daemon, MariaDb, PATIENCE, PgOptions, Postgres, RabbitMq, Redis, Setup, eventually, within};
+use crate::support::{
+    Daemon, MariaDb, PATIENCE, PgOptions, Postgres, RabbitMq, Redis, Setup, Sshd, eventually, within,
+};
 
 const HITS_MAX: usize = 60;
 
@@ -210,6 +212,47 @@ fn i1_no_kill_of_a_worker_leaves_a_user_of_rabbitmq() {
     let daemon = Setup::new().config(config).start();
     daemon.keywheel_ok(&["import", "mq/admin"], &server.admin_password);
     comes_and_goes(daemon, &server, |_| {});
+}
+
+#[test]
+fn a_certificate_is_signed_for_each_lease_by_an_authority_that_is_turned_over() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let server = Sshd::start_with(&format!("TrustedUserCAKeys {}", folder.path().join("ca.pub").display()));
+    let (admin, account) = (server.account("marker-Admin-1"), server.account("unused-Password-1"));
+    let rule = format!("/etc/sudoers.d/{admin}");
+    std::fs::write(&rule, format!("{admin} ALL=(root) NOPASSWD: /bin/sh\n")).expect("a rule");
+    let target = |name: &str, kind: &str, more: &str| {
+        format!(
+            "[target.{name}]\nkind = {kind:?}\nhost = \"127.0.0.1\"\nport = {}\nhost_key = {:?}\n{more}\n",
+            server.port, server.fingerprint
+        )
+    };
+    let trusted = format!("sudo = true\ntrusted_keys = {:?}", folder.path().join("ca.pub").display().to_string());
+    let mut config = QUICK.to_owned() + &target("passwords", "ssh-password", "");
+    config += &target("hosts", "ssh-ca", &format!("admin = \"ssh/admin\"\n{trusted}"));
+    config += &target("certificates", "ssh-ca", &format!("admin = \"ssh/ca\"\n{trusted}"));
+    config += &credential("ssh/admin", "passwords", &format!("account = {admin:?}"));
+    config += &credential("ssh/ca", "hosts", &format!("account = {account:?}\ngrace = \"0s\""));
+    let shell = format!("account = {account:?}\nstrategy = \"ephemeral\"\nlifetime = \"10m\"");
+    config += &credential("app/shell", "certificates", &shell);
+    let daemon = Setup::new().config(config).start();
+    daemon.keywheel_ok(&["import", "ssh/admin"], "marker-Admin-1");
+    daemon.keywheel_ok(&["rotate", "--wait", "ssh/ca"], "");
+    let mut serials = Vec::new();
+    for _ in 0..2 {
+        let answer = daemon.get("/v1/credentials/app/shell").expect("answered").json();
+        let field = |name: &str| answer["fields"][name].as_str().unwrap_or_default().to_owned();
+        assert_eq!(field("username"), account, "{answer}");
+        assert!(field("certificate").starts_with("ssh-ed25519-cert-v01@openssh.com "), "{answer}");
+        serials.push(field("certificate"));
+        daemon.keywheel_ok(&["rotate", "--wait", "ssh/ca"], "");
+    }
+    std::fs::remove_file(&rule).expect("removed");
+    assert_ne!(serials[0], serials[1]);
+    daemon.wait_for_phase("ssh/ca", "resting");
+    let name = leases(&daemon)[0]["name"].as_str().expect("a name").to_owned();
+    daemon.keywheel_ok(&["end", &name], "");
+    eventually("the lease to be forgotten", || (leases(&daemon).len() == 1).then_some(()));
 }
 
 fn leases(daemon: &Daemon) -> Vec<serde_json::Value> {

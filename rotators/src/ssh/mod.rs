@@ -2,6 +2,8 @@
 
 pub(crate) mod dialogue;
 pub(crate) mod host_key;
+pub(crate) mod lines;
+pub(crate) mod remote;
 pub(crate) mod session;
 
 pub(crate) use session::{Auth, Ran, Session, Target};

@@ -36,6 +36,9 @@ const HOST_KEYS: &[&str] = &[
     "rsa-sha2-512,rsa-sha2-256",
 ];
 
+/// The longest line of a private key: libssh2 writes over the end of its buffer on longer ones.
+const KEY_LINE_MAX: usize = 100;
+
 /// A host, as the request's settings name it.
 pub(crate) struct Target {
     host: String,
@@ -52,6 +55,13 @@ pub(crate) enum Auth<'a> {
     Password(&'a Secret),
     /// By a private key in OpenSSH's format.
     Key(&'a Secret),
+    /// By a private key and a certificate on it.
+    Certificate {
+        /// In OpenSSH's format.
+        key: &'a Secret,
+        /// One line.
+        certificate: &'a str,
+    },
 }
 
 impl<'a> Auth<'a> {
@@ -80,6 +90,16 @@ impl Target {
             legacy: settings.text("legacy_reason")?.is_some(),
             sudo: settings.flag("sudo")?,
         })
+    }
+
+    /// Another host with the same settings.
+    pub(crate) fn at(&self, host: &str) -> Self {
+        Self { host: host.to_owned(), expected: self.expected.clone(), ..*self }
+    }
+
+    /// Its name.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
     }
 
     /// Connects, verifies the host and logs in.
@@ -190,9 +210,20 @@ impl Session {
     }
 
     fn authenticate(&mut self, user: &str, auth: &Auth<'_>) -> Result<(), Reply> {
+        if let Auth::Key(key) | Auth::Certificate { key, .. } = auth
+            && key.expose().lines().any(|line| line.len() > KEY_LINE_MAX)
+        {
+            let message = format!(
+                "the private key has lines of more than {KEY_LINE_MAX} characters; ssh-keygen writes shorter ones"
+            );
+            return Err(Reply::no(Reason::Unsupported, message));
+        }
         self.limit();
         let tried = match auth {
             Auth::Key(key) => self.ssh.userauth_pubkey_memory(user, None, key.expose(), None),
+            Auth::Certificate { key, certificate } => {
+                self.ssh.userauth_pubkey_memory(user, Some(certificate), key.expose(), None)
+            }
             Auth::Password(password) if password.expose().is_empty() => {
                 return Err(Reply::no(Reason::Credential, "an empty password is never tried"));
             }

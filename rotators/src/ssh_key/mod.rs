@@ -2,9 +2,6 @@
 //!
 //! The new key is added beside the old one, proved by a login, and the old one's line is removed when the grace is over.
 
-mod lines;
-mod remote;
-
 use keywheel_protocol::{
     Account, By, Description, Fields, Makes, Origin, Overlap, Reason, Reply, Request, Step, Strategy, Yes,
 };
@@ -13,9 +10,9 @@ use serde_json::Value;
 use crate::deadline::Deadline;
 use crate::declare::{default, required, text};
 use crate::settings::Settings;
-use crate::ssh::{self, Auth, Session, Target};
+use crate::ssh::remote::File;
+use crate::ssh::{self, Auth, Session, Target, lines};
 use crate::step::{Stage, is_refused_login, noted};
-use remote::File;
 
 /// What the rotator says of itself.
 pub(crate) fn describe() -> Description {

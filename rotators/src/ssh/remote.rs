@@ -16,15 +16,15 @@ const UNFIT: i32 = 78;
 const MOVED_ON: i32 = 75;
 
 /// Where the file is, and who it is for.
-pub(super) struct File<'a> {
+pub(crate) struct File<'a> {
     /// Whose it is.
-    pub(super) account: &'a str,
+    pub(crate) account: &'a str,
     /// Its path; relative to the account's home if it does not begin with a slash.
-    pub(super) path: &'a str,
+    pub(crate) path: &'a str,
     /// What the scripts are run with: nothing, or sudo.
-    pub(super) prefix: &'a str,
+    pub(crate) prefix: &'a str,
     /// Whether the account's own login edits it.
-    pub(super) own: bool,
+    pub(crate) own: bool,
 }
 
 impl File<'_> {
@@ -52,7 +52,7 @@ fi
     }
 
     /// Its text; empty if it is not there yet.
-    pub(super) fn read(&self, session: &Session) -> Result<String, Reply> {
+    pub(crate) fn read(&self, session: &Session) -> Result<String, Reply> {
         let script = format!("{}[ -e \"$f\" ] || exit {MISSING}; cat \"$f\"", self.place());
         let ran = session.run(&self.command(&script), b"", Stage::Question)?;
         match ran.status {
@@ -67,7 +67,7 @@ fi
     }
 
     /// Puts `new` in the place of `old`, if that is still what stands there: in one step, with the owner and the mode that it had.
-    pub(super) fn replace(&self, session: &Session, old: &str, new: &str) -> Result<(), Reply> {
+    pub(crate) fn replace(&self, session: &Session, old: &str, new: &str) -> Result<(), Reply> {
         let sum = hex(digest(&SHA256, old.as_bytes()).as_ref());
         let owner = if self.own { "" } else { "; chown \"$u\" \"$t\"" };
         let account = quoted(self.account);
@@ -76,7 +76,7 @@ fi
 if [ ! -d \"$d\" ]; then mkdir \"$d\" && chmod 700 \"$d\" || exit {UNFIT}; {} fi
 now=$(cat \"$f\" 2>/dev/null | sha256sum | cut -d' ' -f1)
 [ \"$now\" = {sum} ] || {{ echo \"$f was changed meanwhile\" >&2; exit {MOVED_ON}; }}
-t=$(mktemp \"$d/.authorized_keys.XXXXXX\") || exit {UNFIT}
+t=$(mktemp \"$d/.keywheel.XXXXXX\") || exit {UNFIT}
 trap 'rm -f \"$t\"' EXIT
 cat > \"$t\" || exit {UNFIT}
 if [ -e \"$f\" ]; then

@@ -6,18 +6,18 @@ const KINDS: &[&str] = &["ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-"];
 
 /// One line that names a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Line<'a> {
+pub(crate) struct Line<'a> {
     /// What restricts the key, without the space behind it; may be empty.
-    pub(super) options: &'a str,
+    pub(crate) options: &'a str,
     /// The algorithm and the key in base64, one space between them.
-    pub(super) kind: &'a str,
-    pub(super) blob: &'a str,
+    pub(crate) kind: &'a str,
+    pub(crate) blob: &'a str,
     /// The rest.
-    pub(super) comment: &'a str,
+    pub(crate) comment: &'a str,
 }
 
 /// Reads a line; none for empty ones, comments, and what is no key.
-pub(super) fn parse(line: &str) -> Option<Line<'_>> {
+pub(crate) fn parse(line: &str) -> Option<Line<'_>> {
     let line = line.trim();
     if line.is_empty() || line.starts_with('#') {
         return None;
@@ -48,22 +48,22 @@ fn end_of_options(line: &str) -> usize {
 }
 
 /// The algorithm and the key of a `public_key`.
-pub(super) fn key_of(public: &str) -> Option<(&str, &str)> {
+pub(crate) fn key_of(public: &str) -> Option<(&str, &str)> {
     parse(public).filter(|line| line.options.is_empty()).map(|line| (line.kind, line.blob))
 }
 
 /// The file's keys.
-pub(super) fn keys(text: &str) -> impl Iterator<Item = Line<'_>> {
+pub(crate) fn keys(text: &str) -> impl Iterator<Item = Line<'_>> {
     text.lines().filter_map(parse)
 }
 
 /// Whether the file has this key.
-pub(super) fn has(text: &str, key: (&str, &str)) -> bool {
+pub(crate) fn has(text: &str, key: (&str, &str)) -> bool {
     keys(text).any(|line| (line.kind, line.blob) == key)
 }
 
 /// The file with one more line.
-pub(super) fn with(text: &str, options: &str, key: (&str, &str), comment: &str) -> String {
+pub(crate) fn with(text: &str, options: &str, key: (&str, &str), comment: &str) -> String {
     let mut text = text.to_owned();
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
@@ -76,7 +76,7 @@ pub(super) fn with(text: &str, options: &str, key: (&str, &str), comment: &str) 
 }
 
 /// The file without the lines of this key.
-pub(super) fn without(text: &str, key: (&str, &str)) -> String {
+pub(crate) fn without(text: &str, key: (&str, &str)) -> String {
     let kept = |line: &&str| parse(line).is_none_or(|line| (line.kind, line.blob) != key);
     text.split_inclusive('\n').filter(kept).collect()
 }
