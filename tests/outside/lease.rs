@@ -245,6 +245,7 @@ fn a_certificate_is_signed_for_each_lease_by_an_authority_that_is_turned_over() 
         assert_eq!(field("username"), account, "{answer}");
         assert!(field("certificate").starts_with("ssh-ed25519-cert-v01@openssh.com "), "{answer}");
         serials.push(field("certificate"));
+        daemon.wait_for_phase("ssh/ca", "resting");
         daemon.keywheel_ok(&["rotate", "--wait", "ssh/ca"], "");
     }
     std::fs::remove_file(&rule).expect("removed");
