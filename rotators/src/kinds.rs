@@ -3,7 +3,7 @@
 use keywheel_protocol::{Description, Reply, Request, Yes};
 
 use crate::{
-    aws_iam, exec, htpasswd, http_api_key, ldap, local, mysql, postgres, rabbitmq, redis, ssh_key, ssh_password,
+    aws_iam, exec, htpasswd, http_api_key, ldap, local, mysql, postgres, rabbitmq, redis, snmp, ssh_key, ssh_password,
 };
 
 /// A built-in kind of target.
@@ -29,6 +29,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "postgres", describe: postgres::describe, answer: postgres::answer },
     Kind { name: "rabbitmq", describe: rabbitmq::describe, answer: rabbitmq::answer },
     Kind { name: "redis", describe: redis::describe, answer: redis::answer },
+    Kind { name: "snmp", describe: snmp::describe, answer: snmp::answer },
     Kind { name: "ssh-key", describe: ssh_key::describe, answer: ssh_key::answer },
     Kind { name: "ssh-password", describe: ssh_password::describe, answer: ssh_password::answer },
 ];

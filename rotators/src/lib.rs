@@ -28,6 +28,7 @@ mod rabbitmq;
 mod redis;
 pub mod serve;
 mod settings;
+mod snmp;
 mod ssh;
 mod ssh_key;
 mod ssh_password;
