@@ -4,14 +4,19 @@
 mod snmpd;
 mod support;
 
-use keywheel_protocol::{By, Reason, Reply, Step};
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use keywheel_protocol::{By, Login, Reason, Reply, Request, Secret, Step};
 use serde_json::json;
 use snmpd::{Snmpd, own_rights};
-use support::{Place, in_doubt, no, not_reached, yes};
+use support::{Place, fields, in_doubt, no, not_reached, yes};
 
 const APP: &str = "createUser app SHA-256 \"marker-old-1\" AES\n";
 
-fn place(server: &Snmpd) -> Place {
+fn place_of(server: &Snmpd) -> Place {
     at(server.port)
 }
 
@@ -44,7 +49,7 @@ fn i8_both_keys_change_by_every_protocol_and_nothing_of_the_password_is_on_the_w
     let server = Snmpd::start(&users.concat(), &rights.concat());
     for (auth, theirs, privacy, cipher) in protocols {
         let user = format!("u-{auth}-{privacy}");
-        let place = place(&server).with("auth", auth).with("priv", privacy);
+        let place = place_of(&server).with("auth", auth).with("priv", privacy);
         let is_legacy = auth == "md5" || auth == "sha1" || privacy == "des";
         if is_legacy {
             assert!(no(place.verify(&user, "marker-old-1"), Reason::Unsupported).contains("legacy_reason"));
@@ -81,7 +86,7 @@ fn rehearse(place: &Place, user: &str, password: &str, login: (By, &str, &str)) 
 #[test]
 fn a_change_done_twice_by_the_user_itself_is_harmless() {
     let server = own();
-    let place = place(&server);
+    let place = place_of(&server);
     let old = (By::Account, "app", "marker-old-1");
     yes(place.apply("app", "marker-new-2", old));
     assert!(yes(place.apply("app", "marker-new-2", old)).contains("in force already"));
@@ -95,7 +100,7 @@ fn a_change_done_twice_by_the_user_itself_is_harmless() {
 #[test]
 fn neither_a_crash_nor_a_reload_of_the_agent_brings_an_old_key_back() {
     let mut server = own();
-    let place = place(&server);
+    let place = place_of(&server);
     let mut old = "marker-old-1".to_owned();
     for (step, end) in [Snmpd::kill, Snmpd::stop, |server: &mut Snmpd| server.reload()].iter().enumerate() {
         let new = format!("marker-new-{step}");
@@ -115,7 +120,7 @@ fn what_is_not_saved_is_said_and_lost_as_the_page_says() {
     let rights = own_rights("app").lines().filter(|line| !line.contains(".2021.")).collect::<Vec<_>>().join("\n");
     let rights = rights + "\n";
     let mut server = Snmpd::start(APP, &rights);
-    let place = place(&server);
+    let place = place_of(&server);
     let old = (By::Account, "app", "marker-old-1");
     assert!(yes(rehearse(&place, "app", "marker-new-2", old)).contains("versionSavePersistentData"));
     assert!(yes(place.apply("app", "marker-new-2", old)).contains("versionSavePersistentData"));
@@ -141,7 +146,7 @@ fn what_is_not_saved_is_said_and_lost_as_the_page_says() {
 #[test]
 fn an_admin_makes_a_user_anew_with_new_keys() {
     let mut server = Snmpd::start(APP, "rouser app priv .1.3.6.1.2.1.1\n");
-    let place = place(&server);
+    let place = place_of(&server);
     for new in ["marker-new-2", "marker-new-3"] {
         for _ in 0..2 {
             let reply = place.apply("app", new, admin(&server));
@@ -167,7 +172,7 @@ fn an_admin_makes_a_user_anew_with_new_keys() {
 fn accounts_in_turn_are_removed_and_made_again() {
     let users = "createUser app_a SHA-256 \"marker-old-a\" AES\n";
     let server = Snmpd::start(users, "rouser app_a priv .1.3.6.1.2.1.1\nrouser app_b priv .1.3.6.1.2.1.1\n");
-    let place = place(&server).credential("accounts", json!(["app_a", "app_b"]));
+    let place = place_of(&server).credential("accounts", json!(["app_a", "app_b"]));
     yes(place.apply("app_b", "marker-new-b", admin(&server)));
     yes(place.verify("app_b", "marker-new-b"));
     yes(place.verify("app_a", "marker-old-a"));
@@ -192,7 +197,7 @@ fn each_no_says_why_and_changes_nothing() {
                  createUser two SHA-256 \"marker-old-1\" AES \"marker-old-2\"\n";
     let rights = own_rights("app") + "rouser reader priv .1.3.6.1.2.1.1\nrouser two priv .1\n";
     let server = Snmpd::start(&format!("{APP}{users}"), &rights);
-    let place = place(&server);
+    let place = place_of(&server);
     let own = |user| (By::Account, user, "marker-old-1");
     assert!(no(place.verify("app", "marker-wrong"), Reason::Credential).contains("usmStatsWrongDigests"));
     assert!(no(place.verify("stranger", "marker-old-1"), Reason::Credential).contains("usmStatsUnknownUserNames"));
@@ -218,25 +223,27 @@ fn each_no_says_why_and_changes_nothing() {
     assert!(no(odd.verify("app", "marker-old-1"), Reason::Unsupported).contains("verify_oid"));
     let elsewhere = place.clone().with("verify_oid", "1.3.6.1.2.1.25.1.1.0");
     no(elsewhere.verify("app", "marker-old-1"), Reason::Privilege);
-    eprintln!("{:?}", place.clone().deadline_ms(4_000).verify("two", "marker-old-1"));
+    let said = not_reached(place.clone().deadline_ms(4_000).verify("two", "marker-old-1"));
+    assert!(said.contains("privacy pass phrase"), "net-snmp is silent to what it can't decrypt: {said}");
     yes(place.verify("app", "marker-old-1"));
 }
 
 #[test]
 fn users_that_create_user_has_just_made_are_named_as_such() {
     let server = Snmpd::fresh(APP, &own_rights("app"));
-    let place = place(&server);
+    let place = place_of(&server);
     let said = no(place.apply("app", "marker-new-2", (By::Account, "app", "marker-old-1")), Reason::Unsupported);
     assert!(said.contains("inconsistentName") && said.contains("restarted"), "{said}");
     yes(place.verify("app", "marker-old-1"));
-    // By an admin it is made anew and needs no restart: but the admin is as new.
-    eprintln!("{:?}", place.apply("app", "marker-new-2", admin(&server)));
+    // An admin makes it anew, which takes no restart.
+    yes(place.apply("app", "marker-new-2", admin(&server)));
+    yes(place.verify("app", "marker-new-2"));
 }
 
 #[test]
 fn a_rehearsal_changes_nothing_and_needs_the_rights_of_the_change() {
     let server = Snmpd::start(APP, &own_rights("app"));
-    let place = place(&server);
+    let place = place_of(&server);
     let kept = |server: &Snmpd| {
         server.kept().lines().filter(|line| line.starts_with("usmUser")).map(str::to_owned).collect::<Vec<_>>()
     };
@@ -257,7 +264,7 @@ fn a_rehearsal_changes_nothing_and_needs_the_rights_of_the_change() {
 fn discover_lists_the_users() {
     let users = format!("{APP}createUser old MD5 \"marker-old-1\" DES\ncreateUser plain\n");
     let server = Snmpd::start(&users, "rouser old priv .1.3.6.1.2.1.1\n");
-    let place = place(&server);
+    let place = place_of(&server);
     let reply = place.ask(&place.request(Step::Discover, None, Some(admin(&server))));
     let Reply::Yes(found) = reply else { panic!("{reply:?}") };
     let accounts = found.accounts.expect("accounts");
@@ -282,14 +289,158 @@ fn i3_an_agent_that_is_away_or_silent_is_not_reached() {
     let mut server = own();
     let old = (By::Account, "app", "marker-old-1");
     server.stop();
-    not_reached(place(&server).apply("app", "marker-new-2", old));
-    not_reached(place(&server).verify("app", "marker-old-1"));
-    let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    not_reached(place_of(&server).apply("app", "marker-new-2", old));
+    not_reached(place_of(&server).verify("app", "marker-old-1"));
+    let silent = UdpSocket::bind("127.0.0.1:0").expect("a port");
     let silent_place = at(silent.local_addr().expect("its address").port()).deadline_ms(2_500);
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     not_reached(silent_place.apply("app", "marker-new-2", old));
-    assert!(began.elapsed() < std::time::Duration::from_millis(2_500));
+    assert!(began.elapsed() < Duration::from_millis(2_500));
     not_reached(at(server.port).with("host", "no-such-host.invalid").verify("app", "marker-old-1"));
     server.start_again();
-    yes(place(&server).verify("app", "marker-old-1"));
+    yes(place_of(&server).verify("app", "marker-old-1"));
+}
+
+#[test]
+fn two_pass_phrases_become_one() {
+    let server = Snmpd::start("createUser app SHA-256 \"marker-old-1\" AES \"marker-old-2\"\n", &own_rights("app"));
+    let place = place_of(&server);
+    let two = || {
+        let mut fields = fields("app", "marker-old-1");
+        fields.insert("priv_password", Secret::new("marker-old-2".to_owned()));
+        fields
+    };
+    let verify = Request { subject: Some(two()), ..place.request(Step::Verify, None, None) };
+    yes(place.ask(&verify));
+    for step in [Step::Rehearse, Step::Apply, Step::Apply] {
+        let request = place.request(step, Some(("app", "marker-new-3")), None);
+        yes(place.ask(&Request { login: Some(Login { by: By::Account, fields: two() }), ..request }));
+    }
+    yes(place.verify("app", "marker-new-3"));
+    assert!(works(&server, "app", "marker-new-3"));
+}
+
+/// What a relay does to the datagrams of one step: to the request of this number, from 1, or to its answer.
+#[derive(Clone, Copy)]
+enum Loses {
+    Request(usize),
+    Answer(usize),
+    Nothing,
+    /// The network delivers it twice.
+    Doubles(usize),
+}
+
+/// A port between the rotator and the agent. Counts what is sent again as well.
+fn relay(to: u16, loses: Loses) -> (u16, Arc<AtomicUsize>) {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let port = socket.local_addr().expect("its address").port();
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    std::thread::spawn(move || {
+        let mut buffer = [0; 65_536];
+        while let Ok((length, client)) = socket.recv_from(&mut buffer) {
+            let number = counted.fetch_add(1, Ordering::SeqCst) + 1;
+            if matches!(loses, Loses::Request(lost) if lost == number) {
+                continue;
+            }
+            let agent = UdpSocket::bind("127.0.0.1:0").expect("a port");
+            agent.set_read_timeout(Some(Duration::from_secs(2))).expect("a time-out");
+            let times = if matches!(loses, Loses::Doubles(doubled) if doubled == number) { 2 } else { 1 };
+            for _ in 0..times {
+                agent.send_to(&buffer[..length], ("127.0.0.1", to)).expect("sent");
+            }
+            for _ in 0..times {
+                let mut answer = [0; 65_536];
+                let Ok(length) = agent.recv(&mut answer) else { break };
+                if !matches!(loses, Loses::Answer(lost) if lost == number) {
+                    socket.send_to(&answer[..length], client).expect("sent");
+                }
+            }
+        }
+    });
+    (port, count)
+}
+
+#[test]
+fn i3_questions_are_asked_again_and_changes_are_not() {
+    let server = own();
+    let mut old = "marker-old-1".to_owned();
+    // Who are you, what may I, change, save: four requests of an apply by the user itself.
+    let (port, count) = relay(server.port, Loses::Nothing);
+    yes(at(port).apply("app", "marker-new-0", (By::Account, "app", &old)));
+    assert_eq!(count.load(Ordering::SeqCst), 4);
+    old = "marker-new-0".to_owned();
+    let all = [Loses::Request, Loses::Answer]
+        .into_iter()
+        .flat_map(|loses| (1..=4).map(move |number| (loses(number), number)));
+    for (loses, number) in all {
+        let new = format!("{old}{number}");
+        let (port, count) = relay(server.port, loses);
+        let place = at(port).deadline_ms(4_000);
+        let reply = place.apply("app", &new, (By::Account, "app", &old));
+        let requests = count.load(Ordering::SeqCst);
+        if number == 3 {
+            let said = in_doubt(reply);
+            assert!(said.contains("may have taken hold"), "{said}");
+            assert_eq!(requests, 3, "the change was sent once");
+            let took_hold = matches!(loses, Loses::Answer(_));
+            assert_eq!((works(&server, "app", &new), works(&server, "app", &old)), (took_hold, !took_hold));
+            let note = yes(place_of(&server).apply("app", &new, (By::Account, "app", &old)));
+            assert_eq!(note.contains("in force already"), took_hold, "{note}");
+        } else {
+            assert_eq!(yes(reply), "");
+            assert_eq!(requests, 5, "one question was asked twice");
+        }
+        assert!(works(&server, "app", &new));
+        old = new;
+    }
+}
+
+#[test]
+fn i3_a_change_that_the_network_doubles_is_made_once() {
+    let server = Snmpd::start(APP, &own_rights("app"));
+    let mut old = "marker-old-1".to_owned();
+    for number in 1..=4 {
+        let new = format!("{old}{number}");
+        let (port, _) = relay(server.port, Loses::Doubles(number));
+        yes(at(port).apply("app", &new, (By::Account, "app", &old)));
+        assert!(works(&server, "app", &new), "{number}");
+        old = new;
+    }
+    // By an admin: who are you, what may I, whether I may make it, remove, the lock again, make, save.
+    for number in 1..=8 {
+        let new = format!("marker-admin-{number}");
+        let (port, _) = relay(server.port, Loses::Doubles(number));
+        yes(at(port).apply("app", &new, admin(&server)));
+        assert!(works(&server, "app", &new), "{number}");
+    }
+}
+
+#[test]
+fn i3_an_admin_that_loses_an_answer_can_always_do_it_again() {
+    let server = Snmpd::start(APP, "rouser app priv .1.3.6.1.2.1.1\n");
+    let (port, count) = relay(server.port, Loses::Nothing);
+    yes(at(port).apply("app", "marker-new-0", admin(&server)));
+    let requests = count.load(Ordering::SeqCst);
+    assert_eq!(requests, 8);
+    let all = [Loses::Request, Loses::Answer]
+        .into_iter()
+        .flat_map(|loses| (1..=8).map(move |number| (loses(number), number)));
+    for (loses, number) in all {
+        let took = matches!(loses, Loses::Answer(_));
+        let new = format!("marker-new-{took}-{number}");
+        let (port, count) = relay(server.port, loses);
+        let reply = at(port).deadline_ms(4_000).apply("app", &new, admin(&server));
+        match number {
+            5 | 7 => {
+                in_doubt(reply);
+                assert_eq!(count.load(Ordering::SeqCst), number, "nothing was sent after it");
+                yes(place_of(&server).apply("app", &new, admin(&server)));
+            }
+            _ => {
+                yes(reply);
+            }
+        }
+        assert!(works(&server, "app", &new), "{number}");
+    }
 }

@@ -4,11 +4,11 @@ use keywheel_protocol::{Account, Reason, Reply, Request, Yes};
 use serde_json::Map;
 
 use super::ber::{Oid, Value};
+use super::login_of;
 use super::session::{Agent, Answer, Target};
 use super::table::{self, Column};
 use super::verdict;
 use crate::deadline::Deadline;
-use crate::settings::Pair;
 
 /// The most users that are listed; a note says so if there are more.
 const USERS_MAX: usize = 2_000;
@@ -19,7 +19,7 @@ const COLUMNS: [Column; 4] = [Column::Status, Column::AuthProtocol, Column::Priv
 pub(super) async fn discover(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     let target = Target::of(request)?;
     let mut agent = Agent::reach(&target, deadline).await?;
-    let user = agent.user(Pair::login(request)?);
+    let user = login_of(&agent, request)?;
     let engine = agent.engine_id().to_vec();
     let (mut accounts, mut note) = (Vec::new(), None);
     let mut names = COLUMNS.map(Column::oid).to_vec();

@@ -157,16 +157,19 @@ impl Privacy {
     }
 }
 
-/// The keys of a user at one agent. One pass phrase makes both.
+/// The keys of a user at one agent. One pass phrase makes both, unless each has its own.
 pub(super) struct Keys {
     pub(super) auth: Zeroizing<Vec<u8>>,
     pub(super) privacy: Zeroizing<Vec<u8>>,
 }
 
 impl Keys {
-    pub(super) fn of(suite: Suite, password: &Secret, engine: &[u8]) -> Self {
+    /// `privacy` is a pass phrase of its own for the privacy key, if there is one.
+    pub(super) fn of(suite: Suite, password: &Secret, privacy: Option<&Secret>, engine: &[u8]) -> Self {
         let auth = suite.auth.localised(password.expose().as_bytes(), engine);
-        let privacy = Zeroizing::new(auth[..PRIVACY_KEY_BYTES].to_vec());
+        let whole = privacy.map(|privacy| suite.auth.localised(privacy.expose().as_bytes(), engine));
+        let whole: &[u8] = whole.as_deref().unwrap_or(&auth);
+        let privacy = Zeroizing::new(whole[..PRIVACY_KEY_BYTES].to_vec());
         Self { auth, privacy }
     }
 }

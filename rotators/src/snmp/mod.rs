@@ -50,13 +50,13 @@ pub(crate) fn answer(request: &Request) -> Reply {
 async fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     let subject = settable(request)?;
     let target = Target::of(request)?;
-    let (by, login) = step::changer(request, &subject)?;
+    let (by, _) = step::changer(request, &subject)?;
     let mut agent = Agent::reach(&target, deadline).await?;
-    let (user, new) = (agent.user(login), agent.user(subject));
-    let view = match log_in(&mut agent, &user, subject.username).await {
+    let (user, new) = (login_of(&agent, request)?, subject_of(&agent, request)?);
+    let view = match View::of(&mut agent, &user, subject.username).await {
         Err(refused) if by == By::Account && is_refused_login(&refused) => {
             // An earlier try of this very change may have taken hold.
-            let Ok(view) = log_in(&mut agent, &new, subject.username).await else { return Err(refused) };
+            let Ok(view) = View::of(&mut agent, &new, subject.username).await else { return Err(refused) };
             let saved = view.save(&mut agent, &new, subject.username).await;
             let in_force = "the new password was in force already".to_owned();
             return Ok(noted(Some([Some(in_force), saved].into_iter().flatten().collect::<Vec<_>>().join("; "))));
@@ -81,7 +81,7 @@ async fn verify(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     let subject = Pair::subject(request)?;
     let target = Target::of(request)?;
     let mut agent = Agent::reach(&target, deadline).await?;
-    let user = agent.user(subject);
+    let user = subject_of(&agent, request)?;
     let Answer { status, bindings, .. } = agent.get(&user, std::slice::from_ref(&target.verify_oid)).await?;
     let why = match bindings.first() {
         _ if status != 0 => verdict::words(status),
@@ -104,13 +104,13 @@ async fn retire(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     let target = Target::of(request)?;
     let mut agent = Agent::reach(&target, deadline).await?;
     // Only a user that the password still opens is removed: another try of this step may come after its next password.
-    let old = agent.user(subject);
-    match log_in(&mut agent, &old, subject.username).await {
+    let old = subject_of(&agent, request)?;
+    match View::of(&mut agent, &old, subject.username).await {
         Err(refused) if is_refused_login(&refused) => return Ok(Reply::yes()),
         seen => seen?,
     };
-    let admin = agent.user(Pair::login(request)?);
-    let view = log_in(&mut agent, &admin, subject.username).await?;
+    let admin = login_of(&agent, request)?;
+    let view = View::of(&mut agent, &admin, subject.username).await?;
     if admin.name == subject.username || !view.has_row() {
         let message = format!("{} can't be removed: the admin is itself, or may not see its row", subject.username);
         return Err(Reply::no(Reason::Privilege, message));
@@ -132,7 +132,12 @@ fn settable(request: &Request) -> Result<Pair<'_>, Reply> {
     Ok(subject)
 }
 
-/// Proves a login and reads what it sees of the user that the step is about.
-async fn log_in(agent: &mut Agent, by: &User, user: &str) -> Result<View, Reply> {
-    View::of(agent, by, user).await
+/// The user of the subject, with its keys at the agent.
+fn subject_of(agent: &Agent, request: &Request) -> Result<User, Reply> {
+    Ok(agent.user(Pair::subject(request)?, request.subject.as_ref()))
+}
+
+/// The user of the login.
+fn login_of(agent: &Agent, request: &Request) -> Result<User, Reply> {
+    Ok(agent.user(Pair::login(request)?, request.login.as_ref().map(|login| &login.fields)))
 }

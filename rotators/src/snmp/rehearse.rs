@@ -4,17 +4,18 @@ use keywheel_protocol::{By, Reply, Request};
 
 use super::change;
 use super::session::{Agent, Target};
-use super::{log_in, settable};
+use super::table::View;
+use super::{login_of, settable};
 use crate::deadline::Deadline;
 use crate::step::{self, noted};
 
 pub(super) async fn rehearse(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     let subject = settable(request)?;
     let target = Target::of(request)?;
-    let (by, login) = step::changer(request, &subject)?;
+    let (by, _) = step::changer(request, &subject)?;
     let mut agent = Agent::reach(&target, deadline).await?;
-    let user = agent.user(login);
-    let view = log_in(&mut agent, &user, subject.username).await?;
+    let user = login_of(&agent, request)?;
+    let view = View::of(&mut agent, &user, subject.username).await?;
     match by {
         By::Account => {
             view.checked(subject.username)?;

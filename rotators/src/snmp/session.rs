@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use keywheel_protocol::{Reason, Reply, Request, Secret};
+use keywheel_protocol::{Fields, Reason, Reply, Request};
 use tokio::net::{UdpSocket, lookup_host};
 use tokio::time::timeout;
 
@@ -24,6 +24,8 @@ use crate::step::{self, Stage};
 const RESEND_AFTER: Duration = Duration::from_secs(1);
 /// The lengths of an engine's name (RFC 3411, SnmpEngineID).
 const ENGINE_BYTES: std::ops::RangeInclusive<usize> = 5..=32;
+/// The field of a version that has a pass phrase of its own for the privacy key.
+const PRIVACY_FIELD: &str = "priv_password";
 /// The most addresses of a host that are tried.
 const ADDRESSES_MAX: usize = 4;
 
@@ -157,13 +159,12 @@ impl Agent {
         self.suite
     }
 
-    /// A user with the keys that a pass phrase makes here.
-    pub(super) fn user(&self, pair: Pair<'_>) -> User {
-        self.user_of(pair.username, pair.password)
-    }
-
-    pub(super) fn user_of(&self, name: &str, password: &Secret) -> User {
-        User { name: name.to_owned(), keys: Keys::of(self.suite, password, &self.engine.id) }
+    /// A user with the keys that its pass phrases make here. What keywheel makes has one; what was imported may have a second
+    /// one for privacy.
+    pub(super) fn user(&self, pair: Pair<'_>, fields: Option<&Fields>) -> User {
+        let privacy = fields.and_then(|fields| fields.get(PRIVACY_FIELD));
+        let keys = Keys::of(self.suite, pair.password, privacy, &self.engine.id);
+        User { name: pair.username.to_owned(), keys }
     }
 
     /// Asks for the values of these names.
