@@ -25,7 +25,7 @@ for job in "$@"; do
     test) packages+=(apache2-utils curl dpkg-dev e2fsprogs faketime iproute2 jq ldap-utils mariadb-client-core
                      mariadb-server-core mmdebstrap openssh-client openssh-server openssl passwd postgresql
                      postgresql-client procps python3-venv rabbitmq-server redis-server samba samba-ad-dc
-                     samba-ad-provision samba-dsdb-modules samba-vfs-modules slapd socat strace sudo systemd
+                     samba-ad-provision samba-dsdb-modules samba-vfs-modules slapd snmp snmpd socat strace sudo systemd
                      systemd-container util-linux winbind) crates+=("cargo-deb@$cargo_deb") ;;
     lint) crates+=("cargo-deny@$cargo_deny") ;;
     package) packages+=(dpkg-dev) crates+=("cargo-deb@$cargo_deb") ;;

@@ -233,11 +233,32 @@ fn users_that_create_user_has_just_made_are_named_as_such() {
     let server = Snmpd::fresh(APP, &own_rights("app"));
     let place = place_of(&server);
     let said = no(place.apply("app", "marker-new-2", (By::Account, "app", "marker-old-1")), Reason::Unsupported);
-    assert!(said.contains("inconsistentName") && said.contains("restarted"), "{said}");
+    assert!(said.contains("inconsistentName") && said.contains("reloaded"), "{said}");
     yes(place.verify("app", "marker-old-1"));
-    // An admin makes it anew, which takes no restart.
+    // An admin makes it anew, which takes no reload.
     yes(place.apply("app", "marker-new-2", admin(&server)));
     yes(place.verify("app", "marker-new-2"));
+    let server = Snmpd::fresh(APP, &own_rights("app"));
+    server.reload();
+    yes(place_of(&server).apply("app", "marker-new-2", (By::Account, "app", "marker-old-1")));
+}
+
+#[test]
+fn a_create_user_that_stays_in_the_configuration_brings_no_old_key_back() {
+    let mut server = Snmpd::start("", &(own_rights("app") + APP));
+    let place = place_of(&server);
+    let mut old = "marker-old-1".to_owned();
+    for (step, end) in [Snmpd::kill, Snmpd::stop, |server: &mut Snmpd| server.reload()].iter().enumerate() {
+        let new = format!("marker-new-{step}");
+        assert_eq!(yes(place.apply("app", &new, (By::Account, "app", &old))), "");
+        end(&mut server);
+        if step < 2 {
+            server.start_again();
+        }
+        yes(place.verify("app", &new));
+        no(place.verify("app", &old), Reason::Credential);
+        old = new;
+    }
 }
 
 #[test]
@@ -442,5 +463,31 @@ fn i3_an_admin_that_loses_an_answer_can_always_do_it_again() {
             }
         }
         assert!(works(&server, "app", &new), "{number}");
+    }
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn i1_workers_may_die_anywhere() {
+    use std::os::unix::process::ExitStatusExt;
+    let server = own();
+    let place = place_of(&server);
+    let mut old = "marker-old-1".to_owned();
+    for by in [By::Account, By::Admin] {
+        for point in ["worker.apply.before", "worker.apply.after"] {
+            let new = format!("marker-{by:?}-{point}");
+            let login = match by {
+                By::Account => (By::Account, "app", old.as_str()),
+                By::Admin => admin(&server),
+            };
+            let doomed = place.clone().option("--failpoint").option(point);
+            let output = doomed.run(&doomed.request(Step::Apply, Some(("app", &new)), Some(login)));
+            assert_eq!(output.status.signal(), Some(9), "{point}");
+            let took_hold = point.ends_with("after");
+            assert_eq!((works(&server, "app", &new), works(&server, "app", &old)), (took_hold, !took_hold), "{point}");
+            yes(place.apply("app", &new, login));
+            assert!(works(&server, "app", &new), "{point}");
+            old = new;
+        }
     }
 }

@@ -130,8 +130,8 @@ pub(super) fn of_change(code: i64, object: &str, user: &str) -> Reply {
         status::INCONSISTENT_NAME => Reply::no(
             Reason::Unsupported,
             format!(
-                "the agent refused to change {object} ({said}); net-snmp does so for users made by createUser until it has been \
-                 restarted once, others if the row is not there"
+                "the agent refused to change {object} ({said}); net-snmp does so for users that createUser made until it is \
+                 reloaded or restarted once, others if the row is not there"
             ),
         ),
         status::COMMIT_FAILED => {
