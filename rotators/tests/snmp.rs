@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use keywheel_protocol::{By, Login, Reason, Reply, Request, Secret, Step};
 use serde_json::json;
-use snmpd::{Snmpd, own_rights};
+use snmpd::{Snmpd, admin_rights, own_rights};
 use support::{Place, fields, in_doubt, no, not_reached, yes};
 
 const APP: &str = "createUser app SHA-256 \"marker-old-1\" AES\n";
@@ -166,6 +166,28 @@ fn an_admin_makes_a_user_anew_with_new_keys() {
     no(place.apply("admin", "marker-new-2", admin(&server)), Reason::Unsupported);
     no(place.apply("app", "marker-new-4", (By::Admin, "admin", "marker-wrong")), Reason::Credential);
     yes(place.verify("app", "marker-new-3"));
+}
+
+#[test]
+fn an_admin_of_some_users_leaves_the_others_alone() {
+    let users = format!(
+        "{APP}createUser other SHA-256 \"marker-old-1\" AES\ncreateUser rotator SHA-256 \"marker-admin\" AES\n"
+    );
+    let rights =
+        admin_rights("rotator", &["app"]) + "rouser app priv .1.3.6.1.2.1.1\nrouser other priv .1.3.6.1.2.1.1\n";
+    let server = Snmpd::start(&users, &rights);
+    let place = place_of(&server);
+    let rotator = (By::Admin, "rotator", "marker-admin");
+    assert_eq!(yes(rehearse(&place, "app", "marker-new-2", rotator)), "");
+    assert_eq!(yes(place.apply("app", "marker-new-2", rotator)), "");
+    yes(place.verify("app", "marker-new-2"));
+    let said = no(rehearse(&place, "other", "marker-new-2", rotator), Reason::Privilege);
+    assert!(said.contains("usmUserStatus") && said.contains("noAccess"), "{said}");
+    assert_eq!(no(place.apply("other", "marker-new-2", rotator), Reason::Privilege), said);
+    yes(place.verify("other", "marker-old-1"));
+    // The admin's own keys, by itself.
+    no(place.apply("rotator", "marker-new-2", (By::Account, "rotator", "marker-admin")), Reason::Privilege);
+    yes(place.verify("rotator", "marker-admin"));
 }
 
 #[test]

@@ -58,6 +58,26 @@ pub fn own_rights(user: &str) -> String {
     lines
 }
 
+/// The least rights of an admin that makes these users anew, as lines of snmpd.conf.
+pub fn admin_rights(admin: &str, users: &[&str]) -> String {
+    let (row, save) = (".1.3.6.1.6.3.15.1.2.2.1", ".1.3.6.1.4.1.2021.100.13");
+    let mut lines = format!(
+        "group {admin}-group usm {admin}\naccess {admin}-group \"\" usm priv exact {admin}-reads {admin}-writes none\n"
+    );
+    for object in [".1.3.6.1.2.1.1", ".1.3.6.1.6.3.15.1.2", save] {
+        lines += &format!("view {admin}-reads included {object}\n");
+    }
+    for object in [".1.3.6.1.6.3.15.1.2.1", save] {
+        lines += &format!("view {admin}-writes included {object}\n");
+    }
+    for user in users {
+        for column in [4, 6, 9, 13] {
+            lines += &format!("view {admin}-writes included {row}.{column}{}\n", index(user));
+        }
+    }
+    lines
+}
+
 impl Snmpd {
     /// Sets up and starts an agent with these users (lines of `createUser`) and these lines of access control.
     pub fn start(users: &str, access: &str) -> Self {
@@ -199,7 +219,7 @@ impl Snmpd {
                 .map_while(|pair| u8::from_str_radix(pair, 16).ok().filter(|_| pair.len() == 2))
                 .collect()
         };
-        dumped.flat_map(|line| bytes(line)).collect()
+        dumped.flat_map(bytes).collect()
     }
 
     /// The file in which it keeps its users.

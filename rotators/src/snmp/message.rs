@@ -194,3 +194,63 @@ pub(super) fn read(datagram: &[u8], senders: &[Sender<'_>]) -> Result<Incoming, 
     let engine = Engine { id: engine_id, boots, time_s };
     Ok(Incoming { id, engine, name, pdu, authentic: sender.is_some() })
 }
+
+#[cfg(test)]
+mod tests {
+    use keywheel_protocol::Secret;
+
+    use super::*;
+    use crate::snmp::keys::{Auth, Privacy};
+
+    fn keys(suite: Suite, password: &str) -> Keys {
+        Keys::of(suite, &Secret::new(password.to_owned()), None, b"an engine")
+    }
+
+    #[test]
+    fn an_answer_is_read_by_the_key_that_it_was_made_with_and_by_no_other() {
+        let engine = Engine { id: b"an engine".to_vec(), boots: 7, time_s: 70_000 };
+        let oid = Oid::parse("1.3.6.1.2.1.1.3.0").expect("a name");
+        let bindings = vec![(oid, Value::Integer(-5))];
+        let pdu = Pdu { operation: Operation::Response, request_id: 9, status: 0, index: 0, bindings };
+        for auth in Auth::ALL {
+            for privacy in Privacy::ALL {
+                let suite = Suite { auth, privacy };
+                let (old, new) = (keys(suite, "maplesyrup"), keys(suite, "newsyrup"));
+                let sender = |keys| Sender { name: "app", suite, keys };
+                let datagram = request(8, &engine, sender(&new), [1; 8], &pdu).expect("made");
+                let incoming = read(&datagram, &[sender(&old), sender(&new)]).expect("read");
+                assert!(incoming.authentic && incoming.id == 8, "{suite:?}");
+                assert_eq!(
+                    (incoming.pdu, incoming.engine, &incoming.name[..]),
+                    (pdu.clone(), engine.clone(), &b"app"[..])
+                );
+                assert_eq!(read(&datagram, &[sender(&old)]).err(), Some(Malformed));
+                assert_eq!(read(&datagram, &[]).err(), Some(Malformed));
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_tampered_with_is_no_answer_and_never_a_panic() {
+        let suite = Suite { auth: Auth::Sha256, privacy: Privacy::Aes128 };
+        let (engine, keys) = (Engine { id: b"an engine".to_vec(), boots: 1, time_s: 2 }, keys(suite, "maplesyrup"));
+        let sender = Sender { name: "app", suite, keys: &keys };
+        let pdu = Pdu { operation: Operation::Response, request_id: 9, status: 0, index: 0, bindings: vec![] };
+        let datagram = request(8, &engine, sender, [1; 8], &pdu).expect("made");
+        for at in 0..datagram.len() {
+            assert!(read(&datagram[..at], &[sender]).is_err(), "cut off at {at}");
+            for bit in 0..8 {
+                let mut other = datagram.clone();
+                other[at] ^= 1 << bit;
+                let forged = read(&other, &[sender]).is_ok_and(|incoming| incoming.authentic);
+                assert!(!forged, "bit {bit} of byte {at}");
+            }
+        }
+        // A response in the clear is none, whoever it says it is from.
+        let clear = assemble(8, 0, &security(&engine, "app", &[], &[]), scoped(&engine, &pdu));
+        assert_eq!(read(&clear, &[sender]).err(), Some(Malformed));
+        let report = Pdu { operation: Operation::Report, ..pdu };
+        let clear = assemble(8, 0, &security(&engine, "app", &[], &[]), scoped(&engine, &report));
+        assert!(read(&clear, &[sender]).is_ok_and(|incoming| !incoming.authentic));
+    }
+}
