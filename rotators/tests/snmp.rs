@@ -251,6 +251,44 @@ fn each_no_says_why_and_changes_nothing() {
 }
 
 #[test]
+fn a_user_that_may_change_one_key_only_changes_none() {
+    for column in [".7.", ".10."] {
+        let of_the_column = format!("writes included .1.3.6.1.6.3.15.1.2.2.1{column}");
+        let rights =
+            own_rights("app").lines().filter(|line| !line.contains(&of_the_column)).collect::<Vec<_>>().join("\n");
+        let server = Snmpd::start(APP, &(rights + "\n"));
+        let place = place_of(&server);
+        let old = (By::Account, "app", "marker-old-1");
+        let name = if column == ".7." { "usmUserOwnAuthKeyChange" } else { "usmUserOwnPrivKeyChange" };
+        let said = no(place.apply("app", "marker-new-2", old), Reason::Privilege);
+        assert!(said.contains(name), "{said}");
+        assert_eq!(no(rehearse(&place, "app", "marker-new-2", old), Reason::Privilege), said);
+        yes(place.verify("app", "marker-old-1"));
+        assert!(works(&server, "app", "marker-old-1"));
+    }
+}
+
+#[test]
+fn what_a_row_says_of_itself_is_heeded() {
+    const STORAGE_TYPE: u32 = 12;
+    const STATUS: u32 = 13;
+    let server = own();
+    let place = place_of(&server);
+    let old = (By::Account, "app", "marker-old-1");
+    server.set_in_row(STORAGE_TYPE, "app", 2);
+    assert!(yes(rehearse(&place, "app", "marker-new-2", old)).contains("volatile"));
+    assert!(yes(place.apply("app", "marker-new-2", old)).contains("volatile"));
+    let now = (By::Account, "app", "marker-new-2");
+    server.set_in_row(STATUS, "app", 2);
+    let said = no(rehearse(&place, "app", "marker-new-3", now), Reason::Credential);
+    assert!(said.contains("not active"), "{said}");
+    no(place.verify("app", "marker-new-2"), Reason::Credential);
+    server.set_in_row(STATUS, "app", 1);
+    yes(place.verify("app", "marker-new-2"));
+    yes(place.with("host", "localhost").verify("app", "marker-new-2"));
+}
+
+#[test]
 fn users_that_create_user_has_just_made_are_named_as_such() {
     let server = Snmpd::fresh(APP, &own_rights("app"));
     let place = place_of(&server);

@@ -185,19 +185,29 @@ impl Snmpd {
         access.clone_into(&mut self.access);
     }
 
-    /// Whether net-snmp's own client reads the system's name, with both pass phrases alike.
+    /// Whether net-snmp's own client reads the system's up-time, with both pass phrases alike.
     pub fn login_works(&self, user: &str, auth: &str, privacy: &str, password: &str) -> bool {
-        let mut client = Command::new("snmpget");
-        client
-            .env_clear()
-            .env("MIBS", "")
-            .env("SNMPCONFPATH", self.at("none"))
-            .env("SNMP_PERSISTENT_DIR", self.at("none"));
-        client.env("PATH", std::env::var("PATH").unwrap_or_default());
+        let (ok, shown) = self.client("snmpget", [user, auth, privacy, password], &[".1.3.6.1.2.1.1.3.0"]);
+        ok && shown.contains("Timeticks")
+    }
+
+    /// Sets an integer in a user's row, as the admin.
+    pub fn set_in_row(&self, column: u32, user: &str, value: u32) {
+        let object = format!(".1.3.6.1.6.3.15.1.2.2.1.{column}{}", index(user));
+        let admin = ["admin", "SHA-256", "AES", self.admin_password.as_str()];
+        let (ok, shown) = self.client("snmpset", admin, &[&object, "i", &value.to_string()]);
+        assert!(ok, "{shown}");
+    }
+
+    fn client(&self, program: &str, [user, auth, privacy, password]: [&str; 4], arguments: &[&str]) -> (bool, String) {
+        let mut client = Command::new(program);
+        client.env_clear().env("MIBS", "").env("PATH", std::env::var("PATH").unwrap_or_default());
+        client.env("SNMPCONFPATH", self.at("none")).env("SNMP_PERSISTENT_DIR", self.at("none"));
         client.args(["-v3", "-l", "authPriv", "-t", "5", "-r", "1", "-u", user, "-a", auth, "-x", privacy]);
-        client.args(["-A", password, "-X", password, &format!("127.0.0.1:{}", self.port), ".1.3.6.1.2.1.1.3.0"]);
-        let output = client.output().expect("snmpget runs (apt-get install snmp)");
-        output.status.success() && String::from_utf8_lossy(&output.stdout).contains("Timeticks")
+        client.args(["-A", password, "-X", password, &format!("127.0.0.1:{}", self.port)]).args(arguments);
+        let output = client.output().expect("net-snmp's client runs (apt-get install snmp)");
+        let shown = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&shown).into_owned())
     }
 
     /// What the agent has written to its log.

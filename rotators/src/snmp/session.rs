@@ -108,8 +108,11 @@ impl Agent {
         let found = found.map_err(|_| unreached(&"its name was not found in time"))?;
         let addresses: Vec<SocketAddr> = found.map_err(|error| unreached(&error))?.take(ADDRESSES_MAX).collect();
         let mut trouble = unreached(&"the name has no address");
-        let mut untried = addresses.len();
+        let mut untried = u32::try_from(addresses.len()).unwrap_or(1);
         for address in addresses {
+            // Nobody says that an address has no agent; the time is shared among them.
+            let share = deadline.left() / untried.max(1);
+            untried = untried.saturating_sub(1);
             let local: SocketAddr = match address {
                 SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
                 SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -128,9 +131,6 @@ impl Agent {
             };
             let (suite, engine) = (target.suite, Engine::default());
             let mut agent = Self { socket, place: place.clone(), suite, deadline, engine, clock_read: Instant::now() };
-            // Nobody says that an address has no agent; the time is shared among them.
-            let share = deadline.left() / u32::try_from(untried).unwrap_or(1).max(1);
-            untried -= 1;
             match agent.discover(Instant::now() + share).await {
                 Ok(()) => return Ok(agent),
                 Err(error) => trouble = error,

@@ -191,13 +191,7 @@ impl View {
             let message = format!("the row of {user} is readOnly (usmUserStorageType)");
             return Err(Reply::no(Reason::Unsupported, message));
         }
-        match self.status {
-            Some(status) if status != row_status::ACTIVE => {
-                let message = format!("the row of {user} is {} (usmUserStatus)", status_words(status));
-                Err(Reply::no(Reason::Locked, message))
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// What becomes of new keys when the agent ends, if that is to be known.

@@ -56,7 +56,9 @@ pub(super) fn of_report(report: Report, name: &Oid, user: &str, suite: &str, sta
         }
         Report::UserName => Reply::no(
             Reason::Credential,
-            format!("the login of {user} was refused: the agent has no such user (usmStatsUnknownUserNames)"),
+            format!(
+                "the login of {user} was refused: the agent has no such user, or its row is not active (usmStatsUnknownUserNames)"
+            ),
         ),
         Report::SecurityLevel => Reply::no(
             Reason::Unsupported,
