@@ -5,8 +5,9 @@
 
 use keywheel_protocol::{Reason, Reply};
 
-use super::ber::{Oid, Value};
+use super::ber::Value;
 use super::message::Binding;
+use super::oid::Oid;
 use super::session::{Agent, Answer, User};
 use super::table::{Column, View, locked_by, row_status};
 use super::verdict::{self, status};

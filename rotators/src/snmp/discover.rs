@@ -3,10 +3,12 @@
 use keywheel_protocol::{Account, Reason, Reply, Request, Yes};
 use serde_json::Map;
 
-use super::ber::{Oid, Value};
+use super::ber::Value;
 use super::login_of;
-use super::session::{Agent, Answer, Target};
+use super::oid::Oid;
+use super::session::{Agent, Answer};
 use super::table::{self, Column};
+use super::target::Target;
 use super::verdict;
 use crate::deadline::Deadline;
 

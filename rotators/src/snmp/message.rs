@@ -2,8 +2,9 @@
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 
-use super::ber::{Malformed, OCTETS, Oid, Reader, SEQUENCE, Value, composed, element, integer};
+use super::ber::{Malformed, OCTETS, Reader, SEQUENCE, Value, composed, element, integer};
 use super::keys::{Keys, Suite};
+use super::oid::Oid;
 use super::privacy::{self, SALT_BYTES, Vector};
 
 const VERSION_3: i64 = 3;

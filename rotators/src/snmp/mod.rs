@@ -11,10 +11,12 @@ mod describe;
 mod discover;
 mod keys;
 mod message;
+mod oid;
 mod privacy;
 mod rehearse;
 mod session;
 mod table;
+mod target;
 mod verdict;
 
 pub(crate) use describe::describe;
@@ -25,8 +27,9 @@ use crate::deadline::Deadline;
 use crate::settings::{Pair, Settings};
 use crate::step::{self, is_refused_login, noted};
 use ber::Value;
-use session::{Agent, Answer, Target, User};
+use session::{Agent, Answer, User};
 use table::View;
+use target::Target;
 
 /// The lengths of a pass phrase, in bytes: RFC 3414 (11.2) asks for eight, and agents differ in how many they take.
 const PASSWORD_BYTES_MIN: usize = 8;

@@ -3,8 +3,9 @@
 use keywheel_protocol::{By, Reply, Request};
 
 use super::change;
-use super::session::{Agent, Target};
+use super::session::Agent;
 use super::table::View;
+use super::target::Target;
 use super::{login_of, settable};
 use crate::deadline::Deadline;
 use crate::step::{self, noted};

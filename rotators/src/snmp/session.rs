@@ -3,20 +3,20 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use keywheel_protocol::{Fields, Reason, Reply, Request};
+use keywheel_protocol::{Fields, Reason, Reply};
 use tokio::net::{UdpSocket, lookup_host};
 use tokio::time::timeout;
 
-use super::ber::{Oid, Value};
-use super::describe::UP_TIME;
-use super::keys::{Auth, Keys, Privacy, Suite};
+use super::ber::Value;
+use super::keys::{Keys, Suite};
 use super::message::{self, Binding, Engine, Incoming, MESSAGE_BYTES_MAX, Operation, Pdu, Sender};
+use super::oid::Oid;
 use super::privacy::SALT_BYTES;
+use super::target::Target;
 use super::verdict::{self, Report};
 use crate::deadline::Deadline;
 use crate::failpoint;
-use crate::net;
-use crate::settings::{Pair, Settings};
+use crate::settings::Pair;
 use crate::step::{self, Stage};
 
 /// How long an answer is waited for before the same question is sent again; twice as long each time. Only questions are
@@ -28,50 +28,6 @@ const ENGINE_BYTES: std::ops::RangeInclusive<usize> = 5..=32;
 const PRIVACY_FIELD: &str = "priv_password";
 /// The most addresses of a host that are tried.
 const ADDRESSES_MAX: usize = 4;
-
-/// What the settings say of an agent.
-pub(super) struct Target {
-    host: String,
-    port: u16,
-    pub(super) suite: Suite,
-    pub(super) verify_oid: Oid,
-}
-
-impl Target {
-    /// Reads the settings.
-    pub(super) fn of(request: &Request) -> Result<Self, Reply> {
-        let settings = Settings(&request.target);
-        let wrong = |message: String| Reply::no(Reason::Unsupported, message);
-        let (auth, privacy) = (settings.text("auth")?, settings.text("priv")?);
-        let auth = Auth::ALL.into_iter().find(|it| it.name() == auth.unwrap_or(Auth::Sha256.name()));
-        let privacy = Privacy::ALL.into_iter().find(|it| it.name() == privacy.unwrap_or(Privacy::Aes128.name()));
-        let (Some(auth), Some(privacy)) = (auth, privacy) else {
-            return Err(wrong("auth or priv names no protocol that is known here".to_owned()));
-        };
-        if (auth.is_legacy() || privacy.is_legacy()) && settings.text("legacy_reason")?.is_none() {
-            let message = format!(
-                "{} with {} is out of date; if the agent has nothing better, say so: legacy_reason on the target",
-                auth.name(),
-                privacy.name()
-            );
-            return Err(wrong(message));
-        }
-        let verify = settings.text("verify_oid")?.unwrap_or(UP_TIME);
-        let verify_oid =
-            Oid::parse(verify).ok_or_else(|| wrong(format!("verify_oid is {verify:?}, not numbers with dots")))?;
-        let port = settings.number("port", 1..=65_535, 161)?;
-        Ok(Self {
-            host: settings.required("host")?.to_owned(),
-            port: u16::try_from(port).unwrap_or(161),
-            suite: Suite { auth, privacy },
-            verify_oid,
-        })
-    }
-
-    fn place(&self) -> String {
-        net::place(&self.host, self.port)
-    }
-}
 
 /// A user and its keys at one agent.
 pub(super) struct User {

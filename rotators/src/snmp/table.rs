@@ -2,9 +2,10 @@
 
 use keywheel_protocol::{Reason, Reply};
 
-use super::ber::{Oid, Value};
+use super::ber::Value;
 use super::keys::{Auth, Privacy};
 use super::message::Binding;
+use super::oid::Oid;
 use super::session::{Agent, Answer, User};
 use super::verdict;
 

@@ -2,7 +2,7 @@
 
 use keywheel_protocol::{Reason, Reply};
 
-use super::ber::Oid;
+use super::oid::Oid;
 use crate::step::Stage;
 
 /// usmStats, whose objects come in reports (RFC 3414, section 5).
