@@ -26,7 +26,7 @@ for job in "$@"; do
                      krb5-kdc krb5-user ldap-utils libpwquality-tools mariadb-client-core mariadb-server-core mmdebstrap
                      mosquitto mosquitto-clients openssh-client openssh-server openssl pamtester passwd postgresql
                      postgresql-client procps python3-venv python3-yaml rabbitmq-server redis-server samba samba-ad-dc
-                     samba-ad-provision samba-dsdb-modules samba-vfs-modules slapd socat strace sudo systemd
+                     samba-ad-provision samba-dsdb-modules samba-vfs-modules slapd snmp snmpd socat strace sudo systemd
                      systemd-container util-linux winbind) crates+=("cargo-deb@$cargo_deb") ;;
     lint) crates+=("cargo-deny@$cargo_deny") ;;
     package) packages+=(dpkg-dev) crates+=("cargo-deb@$cargo_deb") ;;

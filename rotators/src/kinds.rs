@@ -4,7 +4,7 @@ use keywheel_protocol::{Description, Reply, Request, Yes};
 
 use crate::{
     aws_iam, exec, file, htpasswd, http_api_key, kerberos, ldap, local, local_account, mysql, postgres, rabbitmq,
-    redis, ssh_ca, ssh_key, ssh_password,
+    redis, snmp, ssh_ca, ssh_key, ssh_password,
 };
 
 /// A built-in kind of target.
@@ -33,6 +33,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "postgres", describe: postgres::describe, answer: postgres::answer },
     Kind { name: "rabbitmq", describe: rabbitmq::describe, answer: rabbitmq::answer },
     Kind { name: "redis", describe: redis::describe, answer: redis::answer },
+    Kind { name: "snmp", describe: snmp::describe, answer: snmp::answer },
     Kind { name: "ssh-ca", describe: ssh_ca::describe, answer: ssh_ca::answer },
     Kind { name: "ssh-key", describe: ssh_key::describe, answer: ssh_key::answer },
     Kind { name: "ssh-password", describe: ssh_password::describe, answer: ssh_password::answer },

@@ -33,6 +33,7 @@ mod rabbitmq;
 mod redis;
 pub mod serve;
 mod settings;
+mod snmp;
 mod ssh;
 mod ssh_ca;
 mod ssh_key;

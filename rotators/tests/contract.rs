@@ -16,6 +16,8 @@ mod samba;
 mod services;
 #[path = "../../tests/support/slapd.rs"]
 mod slapd;
+#[path = "../../tests/support/snmpd.rs"]
+mod snmpd;
 #[path = "../../tests/support/sshd.rs"]
 mod sshd;
 #[path = "../../tests/support/postgres.rs"]
@@ -35,6 +37,7 @@ use redis::{Keeps, Redis};
 use samba::Samba;
 use serde_json::{Value, json};
 use slapd::Slapd;
+use snmpd::Snmpd;
 use sshd::Sshd;
 use test_server::{PgOptions, Postgres};
 
@@ -280,6 +283,21 @@ fn ldap_keeps_the_contract_at_active_directory() {
     let secrets = json!({ "current": new, "new": current, "login": { "by": "admin", "fields": admin } });
     assert_passes("ldap", &tls, secrets, 0);
     assert!(server.login_works("app@ex.test", "Marker-first-1"));
+}
+
+#[test]
+fn snmp_keeps_the_contract_by_itself_and_by_the_admin() {
+    let user = "createUser app SHA-256 \"marker-first\" AES\n";
+    let server = Snmpd::start(user, &snmpd::own_rights("app"));
+    let port = format!("port={}", server.port);
+    let target = ["--target", "host=127.0.0.1", "--target", &port];
+    let current = json!({ "username": "app", "password": "marker-first" });
+    assert_passes("snmp", &[&target[..], &["--restore"]].concat(), json!({ "current": current }), 0);
+    let admin = json!({ "username": "admin", "password": server.admin_password });
+    let new = json!({ "username": "app", "password": "marker-second" });
+    let secrets = json!({ "current": current, "new": new, "login": { "by": "admin", "fields": admin } });
+    assert_passes("snmp", &target, secrets, 0);
+    assert!(server.login_works("app", "SHA-256", "AES", "marker-second"));
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub enum SettingKind {
     Boolean,
     /// An absolute path on this host.
     Path,
-    /// A TCP port, 1 to 65535. The cage lets the worker connect to it and to no other.
+    /// A port, 1 to 65535. Of TCP's, the cage lets the worker connect to it and to no other; UDP it does not limit.
     Port,
     /// One of the words listed.
     Choice(Vec<String>),
