@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use keywheel_protocol::{Reply, Step};
+use keywheel_protocol::{Origin, Reply, Step};
 use tokio::sync::{mpsc, watch};
 
 use super::admission::InFlight;
@@ -218,7 +218,9 @@ impl Engine {
         tell::step(name, step, &reply);
         if let Reply::Yes(yes) = reply {
             record.lockout_told = yes.lockout.map(tell::lockout_of).or(record.lockout_told);
-            if let Some(minted) = yes.fields {
+            // Where the secret is made here, only the account of a lease gets something beside it (a certificate).
+            let may_mint = credential.rules.origin == Origin::Theirs || credential.lease.is_some();
+            if let Some(minted) = yes.fields.filter(|_| may_mint && step == Step::Apply) {
                 turn.put_secret(name, version, minted);
             }
         }
