@@ -4,6 +4,8 @@
 mod redis;
 mod support;
 
+use std::path::Path;
+
 use keywheel_protocol::{By, Reason, Reply, Step};
 use redis::{Keeps, Redis};
 use serde_json::json;
@@ -24,6 +26,13 @@ fn create(server: &Redis, user: &str, password: &str) {
     server.root(&["ACL", "SETUSER", user, "on", &format!(">{password}"), "~app:*", "+@read", "+@connection"]);
 }
 
+/// Redis, and Valkey where one could be had (`packaging/test-newer.sh`).
+fn programs() -> Vec<String> {
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let valkey = tree.map(|folder| folder.join(".cache/newer/valkey-server")).find(|path| path.exists());
+    ["redis-server".to_owned()].into_iter().chain(valkey.map(|path| path.display().to_string())).collect()
+}
+
 fn restart(server: &mut Redis) {
     server.kill();
     server.start_again();
@@ -31,8 +40,9 @@ fn restart(server: &mut Redis) {
 
 #[test]
 fn old_and_new_both_work_until_the_old_one_is_retired_and_a_restart_changes_nothing() {
-    for keeps in [Keeps::AclFile, Keeps::Configuration] {
-        let mut server = Redis::start(keeps);
+    let kept = [Keeps::AclFile, Keeps::Configuration];
+    for (program, keeps) in programs().iter().flat_map(|program| kept.map(|keeps| (program, keeps))) {
+        let mut server = Redis::start_program(program, keeps);
         create(&server, "app", "marker-1");
         let place = by_tcp(&server, "overlap");
         let mut old = "marker-1";
