@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use keywheel_protocol::{By, Makes, Origin, Overlap, Strategy};
 
-use super::model::{Credential, Initial, LeaseRules, Limits};
+use super::leases;
+use super::model::{Credential, Initial, Limits};
 use super::section::{Notes, Section};
 use super::settings;
 use super::targets::{self, named};
@@ -51,15 +52,6 @@ const ACCOUNT: &str = "account";
 
 /// How long the version before stays valid unless the configuration says otherwise.
 const GRACE: Duration = Duration::from_secs(600);
-
-/// How long a lease lasts unless the configuration says otherwise, at least and at most.
-const LIFETIME: Duration = Duration::from_secs(3600);
-const LIFETIME_RANGE: std::ops::RangeInclusive<Duration> =
-    Duration::from_secs(10)..=Duration::from_secs(90 * 24 * 3600);
-
-/// How many leases of a credential there are at a time unless the configuration says otherwise, and at most.
-const LEASES: usize = 20;
-const LEASES_MAX: i64 = 1000;
 
 /// The longest grace.
 const GRACE_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -139,7 +131,7 @@ fn credential(notes: &Notes, section: &Section, name: &CredentialName, around: &
     let grace = section.duration("grace", Duration::ZERO..=GRACE_MAX);
     let group = section.text("group").and_then(|(group, place)| named(notes, group, place, "a group"));
     let initial = initial(notes, section);
-    let given_lease = lease(section);
+    let given_lease = leases::Given::read(section);
     let read = read?;
     let target = read.target.clone();
     let description = &target.description;
@@ -178,7 +170,7 @@ fn credential(notes: &Notes, section: &Section, name: &CredentialName, around: &
         };
         notes.problem(&node.place, format!("the policy {message}"), help.to_owned());
     }
-    let lease = lease_fits(notes, section, strategy, given_lease);
+    let lease = leases::rules(notes, section, strategy, given_lease);
     let seed = seed(name);
     let limits = around.limits;
     let rules = Rules {
@@ -310,39 +302,6 @@ fn initial(notes: &Notes, section: &Section) -> Option<Initial> {
             None
         }
     }
-}
-
-/// The keys of leases, as far as they are given.
-struct GivenLease {
-    lifetime: Option<Duration>,
-    most: Option<usize>,
-    with_process: Option<bool>,
-}
-
-fn lease(section: &Section) -> GivenLease {
-    GivenLease {
-        lifetime: section.duration("lifetime", LIFETIME_RANGE),
-        most: section.count("leases", 1..=LEASES_MAX),
-        with_process: section.choice("ends_with", &[("lifetime", false), ("process", true)]),
-    }
-}
-
-/// The rules of leases for strategy `ephemeral`; what has no meaning with the strategy is a problem.
-fn lease_fits(notes: &Notes, section: &Section, strategy: Strategy, given: GivenLease) -> Option<LeaseRules> {
-    let ephemeral = strategy == Strategy::Ephemeral;
-    let (senseless, why): (&[&str], _) = if ephemeral {
-        (&["schedule", "grace", "group", "initial"], "has no meaning for an account made for each lease")
-    } else {
-        (&["lifetime", "leases", "ends_with"], "has a meaning with strategy \"ephemeral\" only")
-    };
-    for (key, node) in senseless.iter().filter_map(|key| Some((key, section.node(key)?))) {
-        notes.problem(&node.place, format!("`{key}` {why}"), "leave it out".to_owned());
-    }
-    ephemeral.then(|| LeaseRules {
-        lifetime: given.lifetime.unwrap_or(LIFETIME),
-        most: given.most.unwrap_or(LEASES),
-        with_process: given.with_process.unwrap_or(false),
-    })
 }
 
 /// What strategy, accounts and admin must be to each other.

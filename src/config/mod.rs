@@ -6,6 +6,7 @@ mod daemon;
 mod files;
 mod generation;
 mod grants;
+mod leases;
 mod load;
 mod model;
 mod problem;

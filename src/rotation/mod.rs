@@ -8,6 +8,7 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 mod backoff;
+mod end;
 mod event;
 mod lockout;
 mod next;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use keywheel_protocol::{By, Origin, Reason, Step};
 
+use super::end::{end, end_with, on_ended};
 use super::event::{Answer, Effect, Event, IllegalEvent};
 use super::phase::{Ask, Phase, Staged, Tries, Why};
 use super::rules::Rules;
@@ -11,7 +12,7 @@ use crate::ids::Version;
 use crate::time::Timestamp;
 
 /// The phase to store and the effect to run afterwards.
-type Move = (Phase, Option<Effect>);
+pub(super) type Move = (Phase, Option<Effect>);
 
 /// What becomes of `phase` when `event` happens at `now`.
 ///
@@ -142,29 +143,6 @@ pub fn next(phase: &Phase, event: Event, now: Timestamp, rules: &Rules) -> Resul
             | Event::End => Err(illegal(event)),
         },
     }
-}
-
-/// The account with these values is dropped; where there are none it was never made.
-fn end(versions: Vec<Version>) -> Move {
-    end_with(versions, Tries::default())
-}
-
-pub(super) fn end_with(versions: Vec<Version>, tries: Tries) -> Move {
-    match versions.last().copied() {
-        Some(newest) => (Phase::Ending { versions, tries }, Some(Effect::Retire(newest))),
-        None => (Phase::new(), None),
-    }
-}
-
-/// The target's answer to "drop this account". It is asked until the account is gone: nobody else would ever look for it.
-fn on_ended(versions: Vec<Version>, mut tries: Tries, answer: Answer, now: Timestamp, rules: &Rules) -> Move {
-    let until = match answer {
-        Answer::Yes | Answer::No(Reason::Missing, _) => return (Phase::new(), None),
-        Answer::No(reason @ (Reason::Locked | Reason::TooSoon), after) => now + pause(reason, after, rules),
-        Answer::No(..) | Answer::NotReached | Answer::InDoubt => rules.backoff.until(now, tries.waits),
-    };
-    tries.waits = tries.waits.saturating_add(1);
-    (Phase::Ending { versions, tries }, Some(Effect::WaitUntil(until)))
 }
 
 /// The phase to store when the effect that came with it is not run now, because a limit, the lock-out budget or the
@@ -416,7 +394,7 @@ fn wait(mut staged: Staged, ask: Ask, pause: Option<Duration>, now: Timestamp, r
 }
 
 /// How long a lock or a minimum age keeps us waiting.
-fn pause(reason: Reason, told: Option<Duration>, rules: &Rules) -> Duration {
+pub(super) fn pause(reason: Reason, told: Option<Duration>, rules: &Rules) -> Duration {
     match (reason, told) {
         (Reason::TooSoon, Some(told)) => told,
         (_, Some(told)) => told.max(rules.backoff.first),

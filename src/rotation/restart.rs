@@ -1,7 +1,8 @@
 //! What a phase found at start means.
 
+use super::end::end_with;
 use super::event::Effect;
-use super::next::{end_with, proceed};
+use super::next::proceed;
 use super::phase::{Ask, Phase, Staged};
 use super::rules::Rules;
 use crate::time::Timestamp;
