@@ -120,6 +120,7 @@ impl Service {
         name: &CredentialName,
         grant: &str,
     ) -> Result<(Version, Zeroizing<Box<[u8]>>), Refusal> {
+        let config = self.config();
         let started = peer.started().map_err(|_| Refusal::NotYours)?;
         let (uid, pid) = (peer.caller.uid, peer.caller.pid);
         let calls = &self.leases.calls;
@@ -132,12 +133,16 @@ impl Service {
         })?;
         let mut undelivered = Undelivered { calls, lease: Some(lease.clone()) };
         let current = self.made(&lease).await?;
-        if !self.config().credentials.contains_key(name) || peer.confirm().is_err() {
+        // While it waited, the grant may have been taken away: whoever still has one asks again.
+        if !Arc::ptr_eq(&config, &self.config()) {
+            return Err(Refusal::Busy);
+        }
+        if peer.confirm().is_err() {
             return Err(Refusal::NotYours);
         }
         let body = current.answer(self.reader(), false).ok_or(Refusal::Broken)?;
         self.record(&peer.caller, &lease, current.version, grant).await?;
-        let bound = self.config().credentials.get(name).and_then(|credential| credential.lease);
+        let bound = config.credentials.get(name).and_then(|credential| credential.lease);
         if bound.is_some_and(|rules| rules.with_process) {
             let bound = Bound { lease, pid, started };
             self.leases.bound.lock().unwrap_or_else(PoisonError::into_inner).push(bound);
