@@ -3,7 +3,8 @@
 use keywheel_protocol::{Description, Reply, Request, Yes};
 
 use crate::{
-    aws_iam, exec, htpasswd, http_api_key, ldap, local, mysql, postgres, rabbitmq, redis, ssh_key, ssh_password,
+    aws_iam, exec, htpasswd, http_api_key, ldap, local, mongodb, mysql, postgres, rabbitmq, redis, ssh_key,
+    ssh_password,
 };
 
 /// A built-in kind of target.
@@ -25,6 +26,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "http-api-key", describe: http_api_key::describe, answer: http_api_key::answer },
     Kind { name: "ldap", describe: ldap::describe, answer: ldap::answer },
     Kind { name: "local", describe: local::describe, answer: local::answer },
+    Kind { name: "mongodb", describe: mongodb::describe, answer: mongodb::answer },
     Kind { name: "mysql", describe: mysql::describe, answer: mysql::answer },
     Kind { name: "postgres", describe: postgres::describe, answer: postgres::answer },
     Kind { name: "rabbitmq", describe: rabbitmq::describe, answer: rabbitmq::answer },

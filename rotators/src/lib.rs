@@ -19,6 +19,7 @@ mod http_api_key;
 pub mod kinds;
 mod ldap;
 mod local;
+mod mongodb;
 mod mysql;
 mod net;
 mod nobodys;
