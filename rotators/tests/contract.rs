@@ -2,6 +2,8 @@
 
 #[path = "../../tests/support/mariadb.rs"]
 mod mariadb;
+#[path = "support/mongod.rs"]
+mod mongod;
 #[path = "../../tests/support/rabbitmq.rs"]
 mod rabbitmq;
 #[path = "../../tests/support/redis.rs"]
@@ -24,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use mariadb::MariaDb;
+use mongod::Mongod;
 use rabbitmq::RabbitMq;
 use redis::{Keeps, Redis};
 use samba::Samba;
@@ -111,6 +114,21 @@ fn mysql_keeps_the_contract_by_itself_and_by_the_admin() {
     let secrets = json!({ "current": current, "new": new, "login": { "by": "admin", "fields": admin } });
     assert_passes("mysql", &plain, secrets, 0);
     assert!(server.login_works("app", "marker-second"));
+}
+
+#[test]
+fn mongodb_keeps_the_contract_by_itself_and_by_the_admin_at_a_simulated_server() {
+    let server = Mongod::start();
+    server.create("shop", "app", "marker-first", &[("changes_itself", "shop")]);
+    let (port, ca) = (format!("port={}", server.port), format!("ca_file={}", server.ca_file().display()));
+    let tls = ["--target", "host=localhost", "--target", &port, "--target", &ca, "--target", "database=shop"];
+    let current = json!({ "username": "app", "password": "marker-first" });
+    assert_passes("mongodb", &[&tls[..], &["--restore"]].concat(), json!({ "current": current }), 0);
+    let admin = json!({ "username": "keywheel", "password": server.admin_password });
+    let new = json!({ "username": "app", "password": "marker-second" });
+    let secrets = json!({ "current": current, "new": new, "login": { "by": "admin", "fields": admin } });
+    assert_passes("mongodb", &tls, secrets, 0);
+    assert!(server.takes("shop", "app", "marker-second", "SCRAM-SHA-256"));
 }
 
 #[test]

@@ -89,7 +89,10 @@ pub(super) fn words(error: &Error) -> String {
 fn answer_of(error: &Error) -> Option<&CommandError> {
     match &*error.kind {
         ErrorKind::Command(answer) => Some(answer),
-        _ => std::error::Error::source(error).and_then(|cause| cause.downcast_ref()).and_then(answer_of),
+        // The driver gives the cause as it keeps it, in a box.
+        _ => std::error::Error::source(error)
+            .and_then(|cause| cause.downcast_ref::<Box<Error>>())
+            .and_then(|cause| answer_of(cause)),
     }
 }
 
