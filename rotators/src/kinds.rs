@@ -3,8 +3,8 @@
 use keywheel_protocol::{Description, Reply, Request, Yes};
 
 use crate::{
-    aws_iam, exec, file, htpasswd, http_api_key, kerberos, ldap, local, local_account, mysql, postgres, rabbitmq,
-    redis, snmp, ssh_ca, ssh_key, ssh_password,
+    aws_iam, exec, file, htpasswd, http_api_key, kerberos, ldap, local, local_account, mongodb, mysql, postgres,
+    rabbitmq, redis, snmp, ssh_ca, ssh_key, ssh_password,
 };
 
 /// A built-in kind of target.
@@ -29,6 +29,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "ldap", describe: ldap::describe, answer: ldap::answer },
     Kind { name: "local", describe: local::describe, answer: local::answer },
     Kind { name: "local-account", describe: local_account::describe, answer: local_account::answer },
+    Kind { name: "mongodb", describe: mongodb::describe, answer: mongodb::answer },
     Kind { name: "mysql", describe: mysql::describe, answer: mysql::answer },
     Kind { name: "postgres", describe: postgres::describe, answer: postgres::answer },
     Kind { name: "rabbitmq", describe: rabbitmq::describe, answer: rabbitmq::answer },

@@ -24,6 +24,7 @@ pub mod kinds;
 mod ldap;
 mod local;
 mod local_account;
+mod mongodb;
 mod mysql;
 mod net;
 mod nobodys;

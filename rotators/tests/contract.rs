@@ -6,6 +6,8 @@ mod kdc;
 mod local_accounts;
 #[path = "../../tests/support/mariadb.rs"]
 mod mariadb;
+#[path = "support/mongod.rs"]
+mod mongod;
 #[path = "../../tests/support/rabbitmq.rs"]
 mod rabbitmq;
 #[path = "../../tests/support/redis.rs"]
@@ -32,6 +34,7 @@ use std::process::{Command, Stdio};
 use kdc::Kdc;
 use local_accounts::Accounts;
 use mariadb::MariaDb;
+use mongod::Mongod;
 use rabbitmq::RabbitMq;
 use redis::{Keeps, Redis};
 use samba::Samba;
@@ -120,6 +123,21 @@ fn mysql_keeps_the_contract_by_itself_and_by_the_admin() {
     let secrets = json!({ "current": current, "new": new, "login": { "by": "admin", "fields": admin } });
     assert_passes("mysql", &plain, secrets, 0);
     assert!(server.login_works("app", "marker-second"));
+}
+
+#[test]
+fn mongodb_keeps_the_contract_by_itself_and_by_the_admin_at_a_simulated_server() {
+    let server = Mongod::start();
+    server.create("shop", "app", "marker-first", &[("changes_itself", "shop")]);
+    let (port, ca) = (format!("port={}", server.port), format!("ca_file={}", server.ca_file().display()));
+    let tls = ["--target", "host=localhost", "--target", &port, "--target", &ca, "--target", "database=shop"];
+    let current = json!({ "username": "app", "password": "marker-first" });
+    assert_passes("mongodb", &[&tls[..], &["--restore"]].concat(), json!({ "current": current }), 0);
+    let admin = json!({ "username": "keywheel", "password": server.admin_password });
+    let new = json!({ "username": "app", "password": "marker-second" });
+    let secrets = json!({ "current": current, "new": new, "login": { "by": "admin", "fields": admin } });
+    assert_passes("mongodb", &tls, secrets, 0);
+    assert!(server.takes("shop", "app", "marker-second", "SCRAM-SHA-256"));
 }
 
 #[test]

@@ -6,6 +6,8 @@
 mod kdc;
 #[path = "../../tests/support/local_accounts.rs"]
 mod local_accounts;
+#[path = "support/mongod.rs"]
+mod mongod;
 #[path = "../../tests/support/rabbitmq.rs"]
 mod rabbitmq;
 #[path = "../../tests/support/slapd.rs"]
@@ -20,6 +22,7 @@ use kdc::Kdc;
 use keywheel_protocol::{By, Reason, Reply, Step};
 use keywheel_rotators::FAIL_POINTS;
 use local_accounts::Accounts;
+use mongod::Mongod;
 use rabbitmq::RabbitMq;
 use serde_json::json;
 use slapd::Slapd;
@@ -84,6 +87,18 @@ fn i1_rabbitmq_workers_may_die_anywhere() {
     let admin = (By::Admin, "admin", broker.admin_password.as_str());
     let takes = |password: &str| broker.api("app", password, "GET", "/api/whoami", "").0 == 200;
     loop_over_all(&Place::new("rabbitmq", ports), "app", admin, takes);
+}
+
+#[test]
+fn i1_mongodb_workers_may_die_anywhere() {
+    let server = Mongod::plain();
+    for user in ["app", "other"] {
+        server.create("shop", user, "first", &[("readWrite", "shop")]);
+    }
+    let target = json!({ "host": "127.0.0.1", "port": server.port, "tls": "disabled", "database": "shop" });
+    let admin = (By::Admin, "keywheel", server.admin_password.as_str());
+    let takes = |password: &str| server.takes("shop", "app", password, "SCRAM-SHA-256");
+    loop_over_all(&Place::new("mongodb", target), "app", admin, takes);
 }
 
 #[test]
