@@ -43,6 +43,13 @@ pub(super) async fn fetch(args: Fetch, mut client: Client, out: &Out) -> Result<
         push(&mut text, "\n");
     }
     out::write(text.as_bytes())?;
+    if let (Some(expires), FetchFormat::Raw, None, false) = (&fetched.expires, format, &args.field, out.quiet) {
+        // The next fetch is of another account, so that the secret alone is of no use.
+        let account = fetched.fields.username().unwrap_or("a new account");
+        let name = &args.name;
+        let hint = format!("{name}: of {account}, which ends at {expires}; `--format env` gives both in one fetch");
+        out::warn(&escape::line(&hint));
+    }
     Ok(Exit::Ok)
 }
 
@@ -69,6 +76,8 @@ struct Fetched {
     name: CredentialName,
     version: Version,
     fields: Fields,
+    /// Of a lease: when it ends.
+    expires: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -76,6 +85,7 @@ struct FetchedIn {
     name: CredentialName,
     version: Version,
     fields: BTreeMap<String, String>,
+    expires: Option<String>,
 }
 
 fn read(answer: &Answer, args: &Fetch, client: &Client) -> Result<Fetched, CliError> {
@@ -106,7 +116,7 @@ fn read(answer: &Answer, args: &Fetch, client: &Client) -> Result<Fetched, CliEr
     }
     match args.wait {
         Some(version) if wire.version <= version => Err(CliError::NothingNewer { name, version: version.0 }),
-        _ => Ok(Fetched { name, version: wire.version, fields }),
+        _ => Ok(Fetched { name, version: wire.version, fields, expires: wire.expires }),
     }
 }
 
@@ -232,7 +242,7 @@ mod tests {
         for (field, value) in fields {
             all.insert(field, Secret::new((*value).to_owned()));
         }
-        Fetched { name: "billing/db".parse().expect("a name"), version: Version(7), fields: all }
+        Fetched { name: "billing/db".parse().expect("a name"), version: Version(7), fields: all, expires: None }
     }
 
     #[test]

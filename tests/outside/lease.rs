@@ -359,6 +359,11 @@ fn a_lease_can_be_ended_early_and_survives_a_crash_of_the_daemon() {
     }
     assert_eq!(daemon.get(&format!("/v1/credentials/{name}")).expect("answered").status, 404, "not by its own name");
     assert_eq!(daemon.get("/v1/credentials/app/report?wait=1").expect("answered").status, 400);
+    let plain = daemon.keywheel(&["fetch", "app/report"], "");
+    let hint = String::from_utf8_lossy(&plain.stderr).into_owned();
+    assert!(plain.stdout.len() == 32 && hint.contains("of reporting_") && hint.contains("--format env"), "{hint}");
+    let other = leases(&daemon).into_iter().find(|row| row["name"] != name.as_str()).expect("another lease");
+    daemon.keywheel_ok(&["end", other["name"].as_str().expect("a name")], "");
     daemon.keywheel_ok(&["verify", &name], "");
     daemon.keywheel_ok(&["show", &name], "");
     daemon.keywheel_ok(&["end", &name], "");
@@ -398,6 +403,8 @@ fn what_can_not_be_had_is_said_and_leaves_nothing() {
     assert!(roles(&pg).is_empty(), "a rehearsal makes nothing");
     let fetched = fetch(&daemon, "app/report");
     let refused = try_fetch(&daemon, "app/report").expect_err("one at a time");
+    let again = daemon.keywheel(&["fetch", "app/report"], "");
+    assert_eq!(again.status.code(), Some(75), "not now: {again:?}");
     assert!(refused.starts_with("503") && refused.contains("try again"), "{refused}");
     daemon.wait_for_log("as many as it may have");
     assert!(pg.login_works(&fetched.username, &fetched.password));

@@ -145,7 +145,7 @@ async fn rehearse(request: &Request, target: &Target<'_>, deadline: Deadline) ->
         allowed(&mut session, login, leased).await?;
     }
     sentinel::reach(target, login, deadline).await?;
-    Ok(noted((!notes.is_empty()).then(|| notes.join("; "))))
+    Ok(noted((!notes.is_empty()).then(|| notes.join("; ").replace(" was made ", " would be made "))))
 }
 
 /// Whether the login may make the change, by `ACL DRYRUN` where the server has it (Redis 7).
