@@ -3,7 +3,7 @@
 use keywheel_protocol::{Description, Reply, Request, Yes};
 
 use crate::{
-    aws_iam, exec, htpasswd, http_api_key, ldap, local, mongodb, mysql, postgres, rabbitmq, redis, ssh_key,
+    aws_iam, exec, htpasswd, http_api_key, ldap, local, mongodb, mssql, mysql, postgres, rabbitmq, redis, ssh_key,
     ssh_password,
 };
 
@@ -27,6 +27,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "ldap", describe: ldap::describe, answer: ldap::answer },
     Kind { name: "local", describe: local::describe, answer: local::answer },
     Kind { name: "mongodb", describe: mongodb::describe, answer: mongodb::answer },
+    Kind { name: "mssql", describe: mssql::describe, answer: mssql::answer },
     Kind { name: "mysql", describe: mysql::describe, answer: mysql::answer },
     Kind { name: "postgres", describe: postgres::describe, answer: postgres::answer },
     Kind { name: "rabbitmq", describe: rabbitmq::describe, answer: rabbitmq::answer },

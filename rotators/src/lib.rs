@@ -20,6 +20,7 @@ pub mod kinds;
 mod ldap;
 mod local;
 mod mongodb;
+mod mssql;
 mod mysql;
 mod net;
 mod nobodys;
