@@ -1,5 +1,7 @@
 //! The mongodb rotator against a simulated server (see `support/mongod.rs`).
 
+#[path = "support/certificate.rs"]
+mod certificate;
 #[path = "support/mongod.rs"]
 mod mongod;
 mod support;
