@@ -221,6 +221,9 @@ fn i3_a_server_that_is_away_or_not_trusted_changes_nothing() {
     let wrong_ca = by_tls(&server).with("ca_file", stranger.ca_file().to_str().expect("UTF-8"));
     let said = no(wrong_ca.verify("app", "Old-1-word"), Reason::Unsupported);
     assert!(said.contains("ca_file") && !said.contains("trust_cert"), "{said}");
+    let without = by_tls(&server).with("ca_file", json!(null));
+    let said = no(without.verify("app", "Old-1-word"), Reason::Unsupported);
+    assert!(said.contains("UnknownIssuer"), "the host's own authorities are read in the cage: {said}");
     // One that does not encrypt gets no password, not even obscured.
     let naked = SqlServer::start(Tls::Never);
     naked.create("app", "Old-1-word", |_| {});

@@ -4,7 +4,7 @@
 //! `sys.messages` of a server.
 
 use keywheel_protocol::{Reason, Reply};
-use tiberius::error::{Error, TokenError};
+use tiberius::error::{Error, IoErrorKind, TokenError};
 
 use crate::step::{Stage, lost, short, try_later};
 
@@ -42,6 +42,10 @@ pub(super) fn of_login(error: &Error, user: &str, place: &str) -> Reply {
             let message =
                 format!("{place} is not trusted; name the authority that signed its certificate as ca_file: {words}");
             Reply::no(Reason::Unsupported, short(message))
+        }
+        // No connection fails like this: the host has no authorities, and no ca_file is named.
+        Error::Io { kind: IoErrorKind::NotFound, message } => {
+            Reply::no(Reason::Unsupported, short(format!("{message}; name a ca_file")))
         }
         Error::Routing { host, port } => {
             let message = format!("{place} sends logins on to {host} port {port}; name that one");
