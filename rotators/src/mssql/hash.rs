@@ -26,3 +26,16 @@ fn with(password: &Secret, salt: [u8; 4]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_the_servers() {
+        // The example for "MSSQL (2012, 2014)" among hashcat's example hashes, mode 1731.
+        let example = "0x02000102030434EA1B17802FD95EA6316BD61D2C94622CA3812793E8FB1672487B5C904A45A31B2AB4A78890D563D2FC\
+                       F5663E46FE797D71550494BE50CF4915D3F4D55EC375";
+        assert_eq!(with(&Secret::new("hashcat".into()), [1, 2, 3, 4]), example);
+    }
+}
