@@ -69,6 +69,7 @@ const CLIENTS: &[&str] = &[
     "sqlx",
     "sqlx-core",
     "ssh2",
+    "tiberius",
     "tokio-postgres",
     "ureq",
     "keywheel-rotators",

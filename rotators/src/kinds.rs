@@ -3,7 +3,7 @@
 use keywheel_protocol::{Description, Reply, Request, Yes};
 
 use crate::{
-    aws_iam, exec, file, htpasswd, http_api_key, kerberos, ldap, local, local_account, mongodb, mysql, postgres,
+    aws_iam, exec, file, htpasswd, http_api_key, kerberos, ldap, local, local_account, mongodb, mssql, mysql, postgres,
     rabbitmq, redis, snmp, ssh_ca, ssh_key, ssh_password,
 };
 
@@ -30,6 +30,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "local", describe: local::describe, answer: local::answer },
     Kind { name: "local-account", describe: local_account::describe, answer: local_account::answer },
     Kind { name: "mongodb", describe: mongodb::describe, answer: mongodb::answer },
+    Kind { name: "mssql", describe: mssql::describe, answer: mssql::answer },
     Kind { name: "mysql", describe: mysql::describe, answer: mysql::answer },
     Kind { name: "postgres", describe: postgres::describe, answer: postgres::answer },
     Kind { name: "rabbitmq", describe: rabbitmq::describe, answer: rabbitmq::answer },

@@ -25,6 +25,7 @@ mod ldap;
 mod local;
 mod local_account;
 mod mongodb;
+mod mssql;
 mod mysql;
 mod net;
 mod nobodys;

@@ -1,5 +1,7 @@
 //! The contract suite: the built-in kinds and the shell example pass it, and what breaks the contract does not.
 
+#[path = "support/certificate.rs"]
+mod certificate;
 #[path = "../../tests/support/kdc.rs"]
 mod kdc;
 #[path = "../../tests/support/local_accounts.rs"]
@@ -20,6 +22,8 @@ mod services;
 mod slapd;
 #[path = "../../tests/support/snmpd.rs"]
 mod snmpd;
+#[path = "support/sqlserver.rs"]
+mod sqlserver;
 #[path = "../../tests/support/sshd.rs"]
 mod sshd;
 #[path = "../../tests/support/postgres.rs"]
@@ -41,6 +45,7 @@ use samba::Samba;
 use serde_json::{Value, json};
 use slapd::Slapd;
 use snmpd::Snmpd;
+use sqlserver::{SqlServer, Tls};
 use sshd::Sshd;
 use test_server::{PgOptions, Postgres};
 
@@ -138,6 +143,21 @@ fn mongodb_keeps_the_contract_by_itself_and_by_the_admin_at_a_simulated_server()
     let secrets = json!({ "current": current, "new": new, "login": { "by": "admin", "fields": admin } });
     assert_passes("mongodb", &tls, secrets, 0);
     assert!(server.takes("shop", "app", "marker-second", "SCRAM-SHA-256"));
+}
+
+#[test]
+fn mssql_keeps_the_contract_by_itself_and_by_the_admin_at_a_simulated_server() {
+    let server = SqlServer::start(Tls::Inside);
+    server.create("app", "Marker-first-1", |_| {});
+    let (port, ca) = (format!("port={}", server.port), format!("ca_file={}", server.ca_file().display()));
+    let tls = ["--target", "host=localhost", "--target", &port, "--target", &ca];
+    let current = json!({ "username": "app", "password": "Marker-first-1" });
+    assert_passes("mssql", &[&tls[..], &["--restore"]].concat(), json!({ "current": current }), 0);
+    let admin = json!({ "username": "keywheel", "password": server.admin_password });
+    let new = json!({ "username": "app", "password": "Marker-second-2" });
+    let secrets = json!({ "current": current, "new": new, "login": { "by": "admin", "fields": admin } });
+    assert_passes("mssql", &tls, secrets, 0);
+    assert!(server.takes("app", "Marker-second-2"));
 }
 
 #[test]

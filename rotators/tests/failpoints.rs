@@ -2,6 +2,8 @@
 //! doing the step again is harmless.
 #![cfg(feature = "failpoints")]
 
+#[path = "support/certificate.rs"]
+mod certificate;
 #[path = "../../tests/support/kdc.rs"]
 mod kdc;
 #[path = "../../tests/support/local_accounts.rs"]
@@ -12,6 +14,8 @@ mod mongod;
 mod rabbitmq;
 #[path = "../../tests/support/slapd.rs"]
 mod slapd;
+#[path = "support/sqlserver.rs"]
+mod sqlserver;
 mod support;
 #[path = "../../tests/support/postgres.rs"]
 mod test_server;
@@ -26,6 +30,7 @@ use mongod::Mongod;
 use rabbitmq::RabbitMq;
 use serde_json::json;
 use slapd::Slapd;
+use sqlserver::{SqlServer, Tls};
 use support::{Place, yes};
 use test_server::{PgOptions, Postgres};
 
@@ -99,6 +104,17 @@ fn i1_mongodb_workers_may_die_anywhere() {
     let admin = (By::Admin, "keywheel", server.admin_password.as_str());
     let takes = |password: &str| server.takes("shop", "app", password, "SCRAM-SHA-256");
     loop_over_all(&Place::new("mongodb", target), "app", admin, takes);
+}
+
+#[test]
+fn i1_mssql_workers_may_die_anywhere() {
+    let server = SqlServer::start(Tls::Never);
+    for user in ["app", "other"] {
+        server.create(user, "first", |account| account.policy = false);
+    }
+    let target = json!({ "host": "127.0.0.1", "port": server.port, "plain_reason": "the loopback of a test" });
+    let admin = (By::Admin, "keywheel", server.admin_password.as_str());
+    loop_over_all(&Place::new("mssql", target), "app", admin, |password| server.takes("app", password));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The mongodb rotator against a simulated server (see `support/mongod.rs`).
 
+#[path = "support/certificate.rs"]
+mod certificate;
 #[path = "support/mongod.rs"]
 mod mongod;
 mod support;
@@ -238,6 +240,9 @@ fn i3_a_server_that_is_away_or_not_trusted_changes_nothing() {
     let stranger = Mongod::start();
     let wrong_ca = by_tls(&server).with("ca_file", stranger.ca_file().to_str().expect("UTF-8"));
     assert!(no(wrong_ca.verify("app", "old"), Reason::Unsupported).contains("ca_file"));
+    let without = by_tls(&server).with("ca_file", json!(null));
+    let said = no(without.verify("app", "old"), Reason::Unsupported);
+    assert!(said.contains("UnknownIssuer"), "the host's own authorities are read in the cage: {said}");
     let no_tls = by_tls(&server).with("tls", "disabled").deadline_ms(3_000);
     not_reached(no_tls.verify("app", "old"));
     yes(by_tls(&server).verify("app", "old"));

@@ -193,6 +193,7 @@ fn i6_the_daemon_links_no_client_of_a_network_protocol() {
         "trust-dns",
         "hickory",
         "tungstenite",
+        "tiberius",
         "tonic",
         "keywheel-rotators",
         "webpki",

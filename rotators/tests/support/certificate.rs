@@ -15,6 +15,8 @@ pub struct Certificate {
     pub ca_file: PathBuf,
     /// How the server speaks TLS.
     pub config: Arc<ServerConfig>,
+    /// The same with TLS 1.2 only.
+    pub config12: Arc<ServerConfig>,
     _scratch: tempfile::TempDir,
 }
 
@@ -38,10 +40,15 @@ impl Certificate {
         );
         let chain = CertificateDer::pem_file_iter(at("server.pem")).expect("a file").collect::<Result<Vec<_>, _>>();
         let key = PrivateKeyDer::from_pem_file(at("server.key")).expect("a key");
+        let chain = chain.expect("PEM");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("TLS");
-        let config = builder.with_no_client_auth().with_single_cert(chain.expect("PEM"), key).expect("a pair");
-        Self { ca_file: at("ca.pem"), config: Arc::new(config), _scratch: scratch }
+        let config = |versions: &[&'static rustls::SupportedProtocolVersion]| {
+            let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions);
+            let builder = builder.expect("TLS").with_no_client_auth();
+            Arc::new(builder.with_single_cert(chain.clone(), key.clone_key()).expect("a pair"))
+        };
+        let (config, config12) = (config(rustls::ALL_VERSIONS), config(&[&rustls::version::TLS12]));
+        Self { ca_file: at("ca.pem"), config, config12, _scratch: scratch }
     }
 }
 

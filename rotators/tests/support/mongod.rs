@@ -5,9 +5,6 @@
 //! What it can't show: how a real server behaves beyond that. Pages call it a simulation.
 #![allow(dead_code, unreachable_pub, reason = "each test that includes this file uses its own part of it")]
 
-#[path = "certificate.rs"]
-mod certificate;
-
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -20,9 +17,10 @@ use std::time::Duration;
 use aws_lc_rs::{digest, hmac, pbkdf2};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use certificate::Certificate;
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, Document, doc};
+
+use crate::certificate::Certificate;
 
 /// The fewest that drivers take: the tests are not about strength.
 const ITERATIONS: u32 = 4096;
