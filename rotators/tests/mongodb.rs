@@ -296,6 +296,7 @@ fn discover_lists_the_users() {
     let server = Mongod::plain();
     server.create("shop", "app", "old", ITSELF);
     server.create("admin", "boss", "old", &[("root", "admin")]);
+    server.create("shop", "owner", "old", &[("dbOwner", "shop")]);
     let place = plain(&server);
     let found = || {
         let reply = place.ask(&place.request(Step::Discover, None, Some(admin(&server))));
@@ -307,9 +308,11 @@ fn discover_lists_the_users() {
     assert_eq!(named("app").facts["roles"], "changes_itself of shop, readWrite of shop");
     assert_eq!(named("app").facts["superuser"], false);
     assert_eq!(named("admin.boss").facts["superuser"], true);
-    assert_eq!((accounts.len(), note), (3, None));
+    let owner = &named("owner").facts;
+    assert_eq!((&owner["superuser"], &owner["create_user"]), (&json!(false), &json!(true)));
+    assert_eq!((accounts.len(), note), (4, None));
     server.role("keywheel", vec![doc! { "resource": on("shop"), "actions": ["viewUser"] }]);
     let (accounts, note) = found();
-    assert_eq!(accounts.len(), 1);
+    assert_eq!(accounts.len(), 2);
     assert!(note.expect("a note").contains("cluster: true"));
 }

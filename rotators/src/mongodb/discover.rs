@@ -49,5 +49,6 @@ fn account(user: &User, database: &str) -> Account {
     facts.insert("roles".to_owned(), listed(&user.roles()).into());
     facts.insert("mechanisms".to_owned(), user.mechanisms().join(", ").into());
     facts.insert("superuser".to_owned(), Value::Bool(user.is_powerful()));
+    facts.insert("create_user".to_owned(), Value::Bool(user.makes_users()));
     Account { name, facts }
 }

@@ -10,8 +10,10 @@ pub(super) const SCRAM_SHA_256: &str = "SCRAM-SHA-256";
 const SCRAM_SHA_1: &str = "SCRAM-SHA-1";
 
 /// Roles with which a user can become anything.
-const POWERS: &[&str] =
-    &["root", "__system", "userAdminAnyDatabase", "dbOwner", "userAdmin", "restore", "clusterAdmin"];
+const POWERS: &[&str] = &["root", "__system", "userAdminAnyDatabase", "restore", "clusterAdmin"];
+
+/// Roles with which a user can make users, with any role of the database: in admin, anything.
+const MAKERS: &[&str] = &["dbOwner", "userAdmin"];
 
 /// What is asked of a user beside its name.
 pub(super) const DETAILS: &str = "showAuthenticationRestrictions";
@@ -60,9 +62,14 @@ impl User {
         self.0.get("customData")
     }
 
-    /// Whether it may do more than an application needs.
+    /// Whether it can become anything.
     pub(super) fn is_powerful(&self) -> bool {
-        self.roles().iter().any(|(role, _)| POWERS.contains(role))
+        self.roles().iter().any(|(role, of)| POWERS.contains(role) || (*of == "admin" && MAKERS.contains(role)))
+    }
+
+    /// Whether it can make users.
+    pub(super) fn makes_users(&self) -> bool {
+        self.is_powerful() || self.roles().iter().any(|(role, _)| MAKERS.contains(role))
     }
 
     /// Refuses one that could not log in with a new password.
