@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use zeroize::Zeroizing;
 
 use super::answer::{self, Refusal, problem};
-use super::lease::{LeaseCall, Leases};
+use super::lease::{LeaseCall, Leases, is_leased};
 use super::peer::Peer;
 use super::refusals::{Listing, Refusals};
 use super::server::{Body, End, json};
@@ -179,7 +179,7 @@ impl Service {
         let Some(mut granted) = granted(&config, peer, &parsed).await else {
             return Err(self.refuse(&peer.caller, name, Refusal::NotYours).await);
         };
-        if self.is_leased(&parsed) {
+        if is_leased(&config, &parsed) {
             if wish != Wish::default() {
                 return Err(Refusal::OnlyNow);
             }
@@ -195,6 +195,9 @@ impl Service {
         // While it waited, the grant may have been taken away and the process may have become another.
         let now = self.config();
         if !Arc::ptr_eq(&config, &now) {
+            if is_leased(&now, &parsed) {
+                return Err(self.refuse(&peer.caller, name, Refusal::Busy).await);
+            }
             match self::granted(&now, peer, &parsed).await {
                 Some(anew) => granted = anew,
                 None => return Err(self.refuse(&peer.caller, name, Refusal::NotYours).await),
@@ -235,6 +238,9 @@ impl Service {
 
     /// The version to hand out, waiting for the end of a switch.
     pub(super) async fn read_settled(&self, name: &CredentialName) -> Result<Arc<Current>, Refusal> {
+        if is_leased(&self.config(), name) {
+            return Err(Refusal::OnlyFetched);
+        }
         self.read(name, Wish::default()).await.map(|(current, _)| current)
     }
 
@@ -264,9 +270,6 @@ impl Service {
     }
 
     fn look(&self, name: &CredentialName, wish: Wish) -> Result<Found, Refusal> {
-        if self.is_leased(name) {
-            return Err(Refusal::OnlyFetched);
-        }
         let view = self.view(name).map_err(|error| broken(name, &error))?;
         let view = view.ok_or(Refusal::NoVersion)?;
         let current = view.standing?;

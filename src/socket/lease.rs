@@ -16,8 +16,9 @@ use super::peer::Peer;
 use super::proc;
 use super::views::Current;
 use crate::api::{ApiError, ErrorCode};
+use crate::config::Config;
 use crate::ids::{CredentialName, Version};
-use crate::store::Reader;
+use crate::store::{Reader, Record};
 
 /// Calls that wait for the engine at most; whoever comes later is told to come again.
 pub const CALLS_MAX: usize = 64;
@@ -77,15 +78,31 @@ impl Drop for Undelivered<'_> {
 impl Leases {
     /// Takes up the leases that the store knows, and watches over the processes that hold them.
     pub(super) fn new(calls: mpsc::Sender<LeaseCall>, reader: &Reader) -> Self {
-        let held = |record: crate::store::Record| {
-            let lease = record.lease?;
-            Some(Bound { lease: record.name, pid: lease.pid, started: lease.process_started? })
-        };
-        let bound: Vec<Bound> = reader.records().filter_map(Result::ok).filter_map(held).collect();
-        let bound = Arc::new(Mutex::new(bound));
-        tokio::spawn(watch(calls.clone(), bound.clone()));
+        let bound = Arc::new(Mutex::new(Vec::new()));
+        let (known, reader) = (bound.clone(), reader.clone());
+        // A large store takes a while to read, and nobody has to wait for that.
+        let take_up = tokio::task::spawn_blocking(move || {
+            let held = held(&reader);
+            known.lock().unwrap_or_else(PoisonError::into_inner).extend(held);
+        });
+        let (watched, asked) = (bound.clone(), calls.clone());
+        tokio::spawn(async move {
+            if let Err(error) = take_up.await {
+                tracing::error!(%error, "leases of before the start end in their time, not with their processes");
+            }
+            watch(asked, watched).await;
+        });
         Self { calls, bound }
     }
+}
+
+/// The leases in the store that end with a process.
+fn held(reader: &Reader) -> Vec<Bound> {
+    let bound = |record: Record| {
+        let lease = record.lease?;
+        Some(Bound { lease: record.name, pid: lease.pid, started: lease.process_started? })
+    };
+    reader.records().filter_map(Result::ok).filter_map(bound).collect()
 }
 
 /// Ends the leases of processes that have ended.
@@ -107,12 +124,12 @@ fn lives(bound: &Bound) -> bool {
     proc::start_time(bound.pid).is_ok_and(|started| started == bound.started) && super::exe::id(bound.pid).is_ok()
 }
 
-impl Service {
-    /// Whether each fetch of this credential is of an account made for it.
-    pub(super) fn is_leased(&self, name: &CredentialName) -> bool {
-        self.config().credentials.get(name).is_some_and(|credential| credential.lease.is_some())
-    }
+/// Whether each fetch of this credential is of an account made for it.
+pub(super) fn is_leased(config: &Config, name: &CredentialName) -> bool {
+    config.credentials.get(name).is_some_and(|credential| credential.lease.is_some())
+}
 
+impl Service {
     /// An account for this process, once it has been made and proved; `grant` gave it.
     pub(super) async fn lease(
         &self,

@@ -382,6 +382,9 @@ fn a_lease_that_ends_with_its_process_does() {
     );
     // curl is the process that asked.
     let mut shell = Command::new("sh").args(["-c", &script]).spawn().expect("a shell");
+    eventually("the account to have been handed out", || {
+        daemon.audit().iter().any(|record| record["event"] == "fetch").then_some(())
+    });
     eventually("a lease to have begun and ended", || {
         daemon.audit().iter().any(|record| record["event"] == "lease-dropped").then_some(())
     });
@@ -392,6 +395,31 @@ fn a_lease_that_ends_with_its_process_does() {
     fetch(&daemon, "app/report");
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(roles(&pg).len(), 1);
+}
+
+#[test]
+fn a_lease_that_a_reload_overtakes_is_not_handed_out_and_ends() {
+    let pg = Postgres::start(PgOptions::default());
+    let daemon = reporting(&pg, "");
+    std::thread::scope(|scope| {
+        // Roles can be read and not be made, so that the reload comes before the answer.
+        scope.spawn(|| {
+            pg.admin("BEGIN; LOCK pg_catalog.pg_authid IN SHARE ROW EXCLUSIVE MODE; SELECT pg_sleep(4); COMMIT")
+        });
+        eventually("the roles to be locked", || {
+            let held = "SELECT count(*) FROM pg_locks WHERE mode = 'ShareRowExclusiveLock' AND granted";
+            (pg.admin(held).trim() == "1").then_some(())
+        });
+        let fetching = scope.spawn(|| try_fetch(&daemon, "app/report"));
+        eventually("a lease to be asked for", || (leases(&daemon).len() == 1).then_some(()));
+        daemon.configure(&config(&pg, "lifetime = \"2h\""));
+        daemon.keywheel_ok(&["reload"], "");
+        let refused = fetching.join().expect("a thread").expect_err("the grant may have gone");
+        assert!(refused.starts_with("503") && refused.contains("try again"), "{refused}");
+    });
+    gone(&pg, &daemon);
+    assert!(daemon.audit().iter().any(|record| record["event"] == "lease-made"), "it had been made");
+    fetch(&daemon, "app/report");
 }
 
 #[test]
