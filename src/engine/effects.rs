@@ -11,7 +11,7 @@ use super::run::Engine;
 use super::tell;
 use super::turn::Turn;
 use crate::api::{ApiError, ErrorCode};
-use crate::config::Credential;
+use crate::config::{Credential, Target};
 use crate::failpoint;
 use crate::generate::Policy;
 use crate::ids::{CredentialName, Token, Version};
@@ -94,16 +94,8 @@ impl Engine {
 
     /// Whether a step of this credential may run now.
     pub(super) fn admit(&mut self, credential: &Credential, record: &Record, now: Timestamp) -> Result<(), Held> {
-        let resting = matches!(record.phase, Phase::Resting { .. });
-        if let Some(until) = self.breakers.held(&credential.target.name, now) {
-            return Err(Held::BreakerOpen(until));
-        }
-        let target = &credential.target;
-        let at_target = if self.breakers.is_on_trial(&target.name, now) { 1 } else { target.rotations };
-        if let Admit::Held(held) = self.running.admit(self.config.limits.rotations, &target.name, at_target) {
-            return Err(held);
-        }
-        if resting {
+        self.admit_at(&credential.target, now)?;
+        if matches!(record.phase, Phase::Resting { .. }) {
             let members = credential.group.as_ref().and_then(|group| self.groups.get(group));
             if let Some(busy) = members.and_then(|members| members.iter().find(|member| **member != credential.name)) {
                 return Err(Held::GroupBusy(busy.clone()));
@@ -115,6 +107,18 @@ impl Engine {
         match login_of(credential, &record.phase) {
             By::Admin => self.admit_admin(credential, now),
             By::Account => Ok(()),
+        }
+    }
+
+    /// Whether one more step may run at this target now.
+    pub(super) fn admit_at(&self, target: &Target, now: Timestamp) -> Result<(), Held> {
+        if let Some(until) = self.breakers.held(&target.name, now) {
+            return Err(Held::BreakerOpen(until));
+        }
+        let at_target = if self.breakers.is_on_trial(&target.name, now) { 1 } else { target.rotations };
+        match self.running.admit(self.config.limits.rotations, &target.name, at_target) {
+            Admit::Held(held) => Err(held),
+            Admit::Now => Ok(()),
         }
     }
 

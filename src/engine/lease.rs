@@ -69,7 +69,7 @@ impl Engine {
                 self.fit(turn, &credential, &record)?;
                 tracing::info!(%name, %held, "queued");
                 record.wake_at = Some(turn.now);
-                self.starved = true;
+                self.held_back.push(name.clone());
                 turn.put_record(record);
             }
         }
@@ -96,7 +96,7 @@ impl Engine {
             if !self.running.contains(name) {
                 record.wake_at = Some(turn.now);
             }
-            self.starved = true;
+            self.held_back.push(name.clone());
             turn.put_record(record);
         } else {
             self.end(turn, &credential, record);

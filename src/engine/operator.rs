@@ -80,7 +80,7 @@ impl Engine {
                 // Due from now on: the sweep begins it when it may run, also after a restart.
                 record.next_due = Some(turn.now);
                 record.wake_at = Some(turn.now);
-                self.starved = true;
+                self.held_back.push(name.clone());
                 turn.put_record(record);
             }
         }

@@ -72,8 +72,8 @@ pub struct Engine {
     /// Why nothing can be stored or audited now, if so.
     pub(super) store_trouble: Option<String>,
     audit_trouble: Option<String>,
-    /// Whether something was held back for want of a slot.
-    pub(super) starved: bool,
+    /// What is due and was held back, in the order in which it is to run.
+    pub(super) held_back: Vec<CredentialName>,
     pub(super) draining: bool,
     stopping: bool,
 }
@@ -106,7 +106,7 @@ impl Engine {
             orphans: BTreeSet::new(),
             store_trouble: None,
             audit_trouble: None,
-            starved: false,
+            held_back: Vec::new(),
             draining: false,
             stopping: false,
         };
@@ -133,6 +133,7 @@ impl Engine {
     fn turn(&mut self, messages: Vec<Message>) {
         let mut turn = Turn::new(self.parts.clock.now());
         let mut sweep = false;
+        let mut freed = false;
         let mut keep_house = false;
         for message in messages {
             match message {
@@ -144,7 +145,7 @@ impl Engine {
                 Message::Stop => self.stopping = true,
                 Message::StepDone { name, step, version, reply } => {
                     self.step_done(&mut turn, &name, step, version, reply);
-                    sweep |= self.starved;
+                    freed = true;
                 }
                 Message::Command(command) => {
                     if matches!(command, Command::Reload { .. }) {
@@ -156,8 +157,12 @@ impl Engine {
                 }
             }
         }
-        if sweep && !self.draining && !self.stopping {
-            self.sweep(&mut turn);
+        if !self.draining && !self.stopping {
+            if sweep {
+                self.sweep(&mut turn);
+            } else if freed {
+                self.sweep_held_back(&mut turn);
+            }
         }
         self.commit(turn);
         if keep_house {

@@ -26,10 +26,9 @@ impl Engine {
     /// Begins or continues whatever is due and may run.
     pub(super) fn sweep(&mut self, turn: &mut Turn) {
         self.observe_clock();
-        self.starved = false;
-        for name in std::mem::take(&mut self.orphans) {
-            self.take_orphan(turn, name);
-        }
+        self.take_orphans(turn);
+        // What this turn has put off itself is not in the store yet.
+        self.held_back.retain(|name| turn.touches(name));
         let due = match self.parts.reader.due(turn.now, SWEEP_MAX) {
             Ok(due) => due,
             Err(error) => return self.store_failed(&error),
@@ -41,24 +40,60 @@ impl Engine {
                 continue;
             }
             let Some(credential) = self.config.credential(&record.name) else { continue };
-            let resting = matches!(record.phase, Phase::Resting { .. });
-            if resting && held {
-                continue;
-            }
-            if let Err(why) = self.admit(&credential, &record, turn.now) {
-                tracing::debug!(name = %record.name, %why, "due, and held back");
-                self.starved = true;
-                if crowded {
-                    self.put_off(turn, &credential, record);
-                }
-            } else if is_over(&record, turn.now) {
-                self.end(turn, &credential, record);
-            } else if resting {
-                self.begin_due(turn, &credential, record);
-            } else {
-                self.wake(turn, &credential, record);
+            match self.take_due(turn, &credential, record, held) {
+                Some(record) if crowded => self.put_off(turn, &credential, record),
+                Some(record) => self.held_back.push(record.name),
+                None => {}
             }
         }
+    }
+
+    /// The same for what the last sweep held back, now that a step has ended. Looks at no record before there is room
+    /// for it, since a step ends as often as there are credentials.
+    pub(super) fn sweep_held_back(&mut self, turn: &mut Turn) {
+        self.take_orphans(turn);
+        let mut held = None;
+        for name in std::mem::take(&mut self.held_back) {
+            let Some(credential) = self.config.credential(&name) else { continue };
+            if turn.touches(&name) || self.admit_at(&credential.target, turn.now).is_err() {
+                self.held_back.push(name);
+                continue;
+            }
+            let Some((_, record)) = self.known(turn, &name) else { continue };
+            if self.running.contains(&name) || record.wake_at.is_none_or(|at| at > turn.now) {
+                continue;
+            }
+            let held = *held.get_or_insert_with(|| !self.held().is_empty());
+            if let Some(record) = self.take_due(turn, &credential, record, held) {
+                self.held_back.push(record.name);
+            }
+        }
+    }
+
+    /// Begins, continues or ends what is due; gives it back if it may not run now.
+    fn take_due(
+        &mut self,
+        turn: &mut Turn,
+        credential: &Arc<Credential>,
+        record: Record,
+        held: bool,
+    ) -> Option<Record> {
+        let resting = matches!(record.phase, Phase::Resting { .. });
+        if resting && held {
+            return None;
+        }
+        if let Err(why) = self.admit(credential, &record, turn.now) {
+            tracing::debug!(name = %record.name, %why, "due, and held back");
+            return Some(record);
+        }
+        if is_over(&record, turn.now) {
+            self.end(turn, credential, record);
+        } else if resting {
+            self.begin_due(turn, credential, record);
+        } else {
+            self.wake(turn, credential, record);
+        }
+        None
     }
 
     fn begin_due(&mut self, turn: &mut Turn, credential: &Arc<Credential>, record: Record) {
@@ -96,6 +131,12 @@ impl Engine {
         turn.put_record(record);
     }
 
+    fn take_orphans(&mut self, turn: &mut Turn) {
+        for name in std::mem::take(&mut self.orphans) {
+            self.take_orphan(turn, name);
+        }
+    }
+
     fn take_orphan(&mut self, turn: &mut Turn, name: CredentialName) {
         if self.running.contains(&name) {
             return;
@@ -106,7 +147,6 @@ impl Engine {
             return;
         }
         if self.admit(&credential, &record, turn.now).is_err() {
-            self.starved = true;
             self.orphans.insert(name);
             return;
         }
