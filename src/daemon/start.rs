@@ -19,7 +19,7 @@ use super::{jobs, notify};
 use crate::audit::{AuditError, AuditLog, Entry, Head};
 use crate::config::{Config, Initial, KeySource};
 use crate::control::Control;
-use crate::engine::{Command, Engine, EngineHandle, Holder, Message, NOTE_AUDIT, Parts};
+use crate::engine::{Command, Engine, EngineHandle, Holder, Host, Message, NOTE_AUDIT};
 use crate::socket::handout::{Handout, Sources};
 use crate::socket::listen::BindError;
 use crate::socket::{CALLS_MAX, LeaseCall};
@@ -185,7 +185,7 @@ fn open_up(
     let workers = Workers::new(config.daemon.clone());
     let (promotions, promoted) = watch::channel(0);
     let config_receiver = config_sender.subscribe();
-    let parts = Parts {
+    let host = Host {
         writer,
         reader: reader.clone(),
         config: config_sender,
@@ -195,7 +195,7 @@ fn open_up(
         runtime: tokio::runtime::Handle::current(),
         clock,
     };
-    let (engine, handle) = Engine::new(parts)?;
+    let (engine, handle) = Engine::new(host, config)?;
     let thread = std::thread::Builder::new().name("engine".to_owned()).spawn(move || engine.run());
     let thread = thread.map_err(system("the engine's thread can't be started"))?;
     let (leases, calls) = mpsc::channel(CALLS_MAX);

@@ -4,7 +4,7 @@ use keywheel_protocol::{By, Reason, Step};
 
 use crate::ids::Version;
 use crate::rotation::{
-    Answer, Effect, Event, IllegalEvent, LoginLedger, Phase, Rules, Staged, next, on_restart, postpone,
+    Answer, Effect, Event, IllegalEvent, LoginLedger, Machine, Phase, Rules, Staged, on_restart, postpone,
 };
 use crate::schedule::Schedule;
 use crate::store::{Outcome, Record, Trouble};
@@ -13,6 +13,8 @@ use crate::time::Timestamp;
 /// What a record's credential is configured to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan<'a> {
+    /// What moves the phase: [`next`](crate::rotation::next).
+    pub machine: Machine,
     /// For the machine.
     pub rules: &'a Rules,
     /// For the next due time.
@@ -66,7 +68,7 @@ pub enum Notice {
 /// # Errors
 /// [`IllegalEvent`]; the record is as it was.
 pub fn advance(record: &mut Record, event: Event, now: Timestamp, plan: Plan) -> Result<Advanced, IllegalEvent> {
-    let (phase, effect) = next(&record.phase, event.clone(), now, plan.rules)?;
+    let (phase, effect) = (plan.machine)(&record.phase, event.clone(), now, plan.rules)?;
     if let Event::Answered { step, answer, .. } = event {
         note_login(record, step, answer);
     }
@@ -275,7 +277,7 @@ mod tests {
     }
 
     fn plan<'a>(rules: &'a Rules, schedule: &'a Schedule) -> Plan<'a> {
-        Plan { rules, schedule, seed: 1, history: 3 }
+        Plan { machine: crate::rotation::next, rules, schedule, seed: 1, history: 3 }
     }
 
     fn record(current: u32) -> Record {

@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use keywheel_protocol::{By, Fields, Login, Origin, Reply, Request, Secret, Step, Strategy};
+use keywheel_protocol::{By, Fields, Login, Origin, Request, Secret, Step, Strategy};
 
 use super::admission::{Admit, Held};
 use super::advance::{Advanced, advance};
-use super::message::Message;
 use super::run::Engine;
 use super::tell;
 use super::turn::Turn;
+use super::world::{Books, Job, World};
 use crate::api::{ApiError, ErrorCode};
 use crate::config::{Credential, Target};
-use crate::failpoint;
 use crate::generate::Policy;
 use crate::ids::{CredentialName, Token, Version};
 use crate::rotation::{Effect, Event, IllegalEvent, Phase};
@@ -20,7 +19,7 @@ use crate::store::{Record, Source, VersionInfo};
 use crate::time::Timestamp;
 use crate::worker::credential_settings;
 
-impl Engine {
+impl<W: World> Engine<W> {
     /// Begins a rotation: makes the candidate and stages it.
     ///
     /// # Errors
@@ -32,9 +31,9 @@ impl Engine {
         mut record: Record,
     ) -> Result<(), ApiError> {
         self.fit(turn, credential, &record)?;
-        let token = Token::from_random(random()?);
+        let token = Token::from_random(self.random()?);
         let candidate = add_version(&mut record, credential, Source::Rotated, turn.now);
-        let secret = make(credential, &credential.policy, &record, candidate)?;
+        let secret = self.make(credential, &credential.policy, &record, candidate)?;
         let event = Event::Begin { candidate, token, by: credential.change_by };
         let advanced = advance(&mut record, event, turn.now, self.plan(credential)).map_err(tell::wrong_phase)?;
         if let Some(fields) = secret {
@@ -83,7 +82,7 @@ impl Engine {
             | Phase::Ending { .. } => 0,
         };
         let candidate = add_version(record, credential, Source::Rotated, turn.now);
-        let secret = make(credential, &credential.policy.stricter(refusals), record, candidate)?;
+        let secret = self.make(credential, &credential.policy.stricter(refusals), record, candidate)?;
         let advanced = advance(record, Event::Stricter { candidate }, turn.now, self.plan(credential))
             .map_err(tell::wrong_phase)?;
         if let Some(fields) = secret {
@@ -129,7 +128,7 @@ impl Engine {
             return Err(busy);
         }
         let Some(configured) = self.config.credentials.get(admin) else { return Ok(()) };
-        match self.parts.reader.record(admin) {
+        match self.world.books().record(admin) {
             Ok(Some(record)) if record.phase.is_switching() => Err(busy),
             Ok(Some(record)) => record
                 .logins
@@ -177,19 +176,28 @@ impl Engine {
         };
         let Some(credential) = self.config.credential(name) else { return };
         let request = self.request(&credential, effect, step, version);
-        let workers = self.parts.workers.clone();
-        let handle = self.handle.clone();
-        let name = name.clone();
-        self.parts.runtime.spawn(async move {
-            failpoint::hit("engine.effect.before");
-            let reply = match request {
-                Ok(request) => workers.step(&credential.target, request).await,
-                Err(why) => Reply::not_reached(why),
-            };
-            failpoint::hit("engine.effect.after");
-            // The engine has ended: the step is taken up at the next start.
-            let _ = handle.send(Message::StepDone { name, step, version, reply }).await;
-        });
+        let job = Job { credential, name: name.clone(), step, version, request };
+        self.world.start(job, &self.handle);
+    }
+
+    /// The candidate's secret; none where the provider makes it.
+    pub(super) fn make(
+        &mut self,
+        credential: &Credential,
+        policy: &Policy,
+        record: &Record,
+        candidate: Version,
+    ) -> Result<Option<Fields>, ApiError> {
+        if credential.rules.origin == Origin::Theirs {
+            return Ok(None);
+        }
+        let account = record.version(candidate).and_then(|info| info.account.as_deref());
+        drawn(policy, account, |bytes| self.world.random(bytes)).map(Some)
+    }
+
+    pub(super) fn random<const N: usize>(&mut self) -> Result<[u8; N], ApiError> {
+        let mut bytes = [0; N];
+        if self.world.random(&mut bytes) { Ok(bytes) } else { Err(no_randomness()) }
     }
 
     fn request(
@@ -199,7 +207,7 @@ impl Engine {
         step: Step,
         version: Version,
     ) -> Result<Request, String> {
-        let reader = &self.parts.reader;
+        let reader = self.world.books();
         let read = |name: &CredentialName, version| reader.secret(name, version).map_err(|error| error.to_string());
         let record = reader.record(&credential.name).map_err(|error| error.to_string())?;
         let record = record.ok_or_else(|| format!("{} has no record in the store", credential.name))?;
@@ -233,7 +241,7 @@ impl Engine {
         let mut settings = credential_settings(credential);
         if let Some(lease) = &record.lease {
             settings.insert("expires_at".to_owned(), lease.ends.to_string().into());
-            let left = lease.ends.since(self.parts.clock.now());
+            let left = lease.ends.since(self.world.now());
             settings.insert("expires_in_s".to_owned(), left.as_secs().into());
         }
         Ok(Request {
@@ -283,20 +291,6 @@ fn next_account(record: &Record, credential: &Credential) -> Option<String> {
     Some(other.unwrap_or(first).clone())
 }
 
-/// The candidate's secret; none where the provider makes it.
-pub(super) fn make(
-    credential: &Credential,
-    policy: &Policy,
-    record: &Record,
-    candidate: Version,
-) -> Result<Option<Fields>, ApiError> {
-    if credential.rules.origin == Origin::Theirs {
-        return Ok(None);
-    }
-    let account = record.version(candidate).and_then(|info| info.account.as_deref());
-    drawn(policy, account).map(Some)
-}
-
 /// A secret as the next rotation would make it, kept nowhere; none where the provider makes it.
 ///
 /// # Errors
@@ -305,13 +299,18 @@ pub fn sample(credential: &Credential, record: &Record) -> Result<Option<Fields>
     if credential.rules.origin == Origin::Theirs {
         return Ok(None);
     }
-    drawn(&credential.policy, next_account(record, credential).as_deref()).map(Some)
+    let account = next_account(record, credential);
+    drawn(&credential.policy, account.as_deref(), |bytes| getrandom::fill(bytes).is_ok()).map(Some)
 }
 
 /// A new secret for an account, kept nowhere yet.
-fn drawn(policy: &Policy, account: Option<&str>) -> Result<Fields, ApiError> {
+fn drawn(
+    policy: &Policy,
+    account: Option<&str>,
+    mut random: impl FnMut(&mut [u8]) -> bool,
+) -> Result<Fields, ApiError> {
     let mut failed = false;
-    let mut draw = |bytes: &mut [u8]| failed |= getrandom::fill(bytes).is_err();
+    let mut draw = |bytes: &mut [u8]| failed |= !random(bytes);
     let mut fields = policy.generate(&mut draw);
     if failed {
         return Err(no_randomness());
@@ -320,12 +319,6 @@ fn drawn(policy: &Policy, account: Option<&str>) -> Result<Fields, ApiError> {
         fields.insert("username", Secret::new(account.to_owned()));
     }
     Ok(fields)
-}
-
-pub(super) fn random<const N: usize>() -> Result<[u8; N], ApiError> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|_| no_randomness())?;
-    Ok(bytes)
 }
 
 fn no_randomness() -> ApiError {

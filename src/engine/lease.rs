@@ -6,11 +6,11 @@
 use std::sync::Arc;
 
 use super::advance::advance;
-use super::effects::random;
 use super::message::Holder;
 use super::run::Engine;
 use super::tell;
 use super::turn::Turn;
+use super::world::World;
 use crate::api::{ApiError, ErrorCode};
 use crate::config::{Config, Credential};
 use crate::ids::CredentialName;
@@ -24,7 +24,7 @@ pub(super) fn is_over(record: &Record, now: Timestamp) -> bool {
     over && !matches!(record.phase, Phase::Ending { .. })
 }
 
-impl Engine {
+impl<W: World> Engine<W> {
     /// Begins to make an account for `holder`, or queues that.
     pub(super) fn lease(
         &mut self,
@@ -50,7 +50,7 @@ impl Engine {
                 format!("`keywheel leases {of}` shows them; `leases` of the credential is the limit"),
             ));
         }
-        let name = of.lease(random()?);
+        let name = of.lease(self.random()?);
         let credential = self.config.credential(&name).ok_or_else(|| tell::unknown(of))?;
         if self.known(turn, &name).is_some() {
             return Err(tell::plain(ErrorCode::Unavailable, "the lease's name is taken; try again".to_owned()));

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use keywheel_protocol::Fields;
 
 use super::advance::{advance, settle_login};
-use super::effects::{add_version, make, random};
+use super::effects::add_version;
 use super::message::Command;
 use super::run::Engine;
 use super::tell;
 use super::turn::Turn;
+use super::world::{Books, World};
 use crate::api::{ApiError, ErrorCode};
 use crate::config::{Config, Credential};
 use crate::ids::{CredentialName, Token, Version};
@@ -18,7 +19,7 @@ use crate::store::{Record, Source};
 use crate::time::Timestamp;
 
 /// Does `command` within `turn`; it is answered when the turn is committed, or at once when it can't be done.
-pub(super) fn command(engine: &mut Engine, turn: &mut Turn, command: Command) {
+pub(super) fn command<W: World>(engine: &mut Engine<W>, turn: &mut Turn, command: Command) {
     macro_rules! answer {
         ($reply:expr, $outcome:expr) => {
             match $outcome {
@@ -43,7 +44,7 @@ pub(super) fn command(engine: &mut Engine, turn: &mut Turn, command: Command) {
     }
 }
 
-impl Engine {
+impl<W: World> Engine<W> {
     fn wanted(&mut self, turn: &Turn, name: &CredentialName) -> Result<(Arc<Credential>, Record), ApiError> {
         self.known(turn, name).ok_or_else(|| match &self.store_trouble {
             Some(trouble) => tell::plain(ErrorCode::Io, trouble.clone()),
@@ -69,7 +70,7 @@ impl Engine {
             | Phase::Halted { .. }
             | Phase::Ending { .. } => return Err(tell::busy(&record)),
         }
-        if !self.parts.writer.has_room() {
+        if !self.world.has_room() {
             return Err(tell::no_room());
         }
         match self.admit(&credential, &record, turn.now) {
@@ -166,9 +167,9 @@ impl Engine {
             Some((_, admin)) if admin.phase.current().is_some() => {}
             Some(_) | None => return Err(tell::plain(ErrorCode::Conflict, format!("{admin} has no version yet"))),
         }
-        let token = Token::from_random(random()?);
+        let token = Token::from_random(self.random()?);
         let candidate = add_version(&mut record, &credential, Source::Rotated, turn.now);
-        let secret = make(&credential, &credential.policy, &record, candidate)?;
+        let secret = self.make(&credential, &credential.policy, &record, candidate)?;
         let event = Event::Reconcile { candidate, token };
         let advanced = advance(&mut record, event, turn.now, self.plan(&credential))?;
         if record.phase.live().contains(&candidate) {
@@ -183,14 +184,13 @@ impl Engine {
     }
 
     fn accept_clock(&mut self) -> String {
-        let clock = self.parts.clock;
-        self.clock_guard.accept(clock.now(), clock.since_boot());
+        self.clock_guard.accept(self.world.now(), self.world.since_boot());
         self.observe_clock();
-        format!("the clock is taken as it is: {}", clock.now())
+        format!("the clock is taken as it is: {}", self.world.now())
     }
 
     fn reload(&mut self, config: Arc<Config>) -> Result<Vec<String>, ApiError> {
-        let in_flight = self.parts.reader.unsettled().map_err(|error| tell::store_error(&error))?;
+        let in_flight = self.world.books().unsettled().map_err(|error| tell::store_error(&error))?;
         for record in &in_flight {
             let Some(old) = self.config.credentials.get(&record.name) else { continue };
             let kept = config.credentials.get(&record.name);
@@ -217,7 +217,7 @@ impl Engine {
                 self.groups.entry(group).or_default().insert(record.name);
             }
         }
-        self.parts.config.send_replace(config);
+        self.world.configured(config);
         Ok(changes)
     }
 }

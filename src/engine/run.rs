@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use keywheel_protocol::{Origin, Reply, Step};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::admission::InFlight;
 use super::advance::{Advanced, Plan, advance, note_trouble};
@@ -12,15 +12,13 @@ use super::breaker::Breakers;
 use super::message::{Command, EngineHandle, Info, Message, QUEUE_MAX};
 use super::tell::{self, answer_of, trouble_of};
 use super::turn::Turn;
-use crate::audit::AuditLog;
+use super::world::{Books, World};
 use crate::config::{Config, Credential};
-use crate::failpoint;
 use crate::ids::{CredentialName, Version};
 use crate::rotation::{Answer, Effect, Event, Phase};
 use crate::schedule::{ClockGuard, ClockVerdict};
-use crate::store::{Reader, Record, StoreError, Writer};
-use crate::time::{Clock, Timestamp};
-use crate::worker::Workers;
+use crate::store::{Record, StoreError};
+use crate::time::Timestamp;
 
 /// The note under which the greatest wall clock time seen is kept.
 pub(super) const NOTE_CLOCK: &str = "clock.greatest";
@@ -28,29 +26,9 @@ pub(super) const NOTE_CLOCK: &str = "clock.greatest";
 /// The note under which the audit log's head is kept.
 pub const NOTE_AUDIT: &str = "audit.head";
 
-/// What the engine is made of.
-pub struct Parts {
-    /// The only writer there is.
-    pub writer: Writer,
-    /// Reads what was committed.
-    pub reader: Reader,
-    /// The configuration in force; the engine exchanges it on reload.
-    pub config: watch::Sender<Arc<Config>>,
-    /// Counts commits that changed a phase, for those who wait for a newer version.
-    pub promotions: watch::Sender<u64>,
-    /// Told of everything.
-    pub audit: Arc<AuditLog>,
-    /// Run the steps.
-    pub workers: Workers,
-    /// Where steps run as tasks.
-    pub runtime: tokio::runtime::Handle,
-    /// The time.
-    pub clock: Clock,
-}
-
 /// The engine; it lives on a thread of its own.
-pub struct Engine {
-    pub(super) parts: Parts,
+pub struct Engine<W> {
+    pub(super) world: W,
     pub(super) config: Arc<Config>,
     pub(super) handle: EngineHandle,
     messages: mpsc::Receiver<Message>,
@@ -78,20 +56,19 @@ pub struct Engine {
     stopping: bool,
 }
 
-impl Engine {
-    /// The engine on `parts`, and the handle to it.
+impl<W: World> Engine<W> {
+    /// The engine in its world, and the handle to it.
     ///
     /// # Errors
     /// [`StoreError`] when the notes of the last run can't be read.
-    pub fn new(parts: Parts) -> Result<(Self, EngineHandle), StoreError> {
+    pub fn new(world: W, config: Arc<Config>) -> Result<(Self, EngineHandle), StoreError> {
         let (sender, messages) = mpsc::channel(QUEUE_MAX);
         let handle = EngineHandle { sender, info: Arc::new(Mutex::new(Info::default())) };
-        let config = parts.config.borrow().clone();
-        let greatest = parts.reader.note(NOTE_CLOCK)?.and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
+        let greatest = world.books().note(NOTE_CLOCK)?.and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
         let greatest = greatest.map(|bytes| Timestamp(i64::from_be_bytes(bytes)));
         let clock_guard = ClockGuard::new(greatest, config.limits.clock_jump_max);
         let engine = Self {
-            parts,
+            world,
             config,
             handle: handle.clone(),
             messages,
@@ -115,10 +92,7 @@ impl Engine {
 
     /// Takes up what the store holds, then runs until [`Message::Stop`].
     pub fn run(mut self) {
-        self.observe_clock();
-        if let Err(error) = self.take_up() {
-            self.store_failed(&error);
-        }
+        self.start();
         let mut batch = Vec::new();
         while !self.stopping {
             batch.clear();
@@ -130,8 +104,17 @@ impl Engine {
         self.keep_house();
     }
 
-    fn turn(&mut self, messages: Vec<Message>) {
-        let mut turn = Turn::new(self.parts.clock.now());
+    /// Takes up what the store holds.
+    pub fn start(&mut self) {
+        self.observe_clock();
+        if let Err(error) = self.take_up() {
+            self.store_failed(&error);
+        }
+    }
+
+    /// Carries the records through what has happened, commits all of it at once, and has the effects run.
+    pub fn turn(&mut self, messages: Vec<Message>) {
+        let mut turn = Turn::new(self.world.now());
         let mut sweep = false;
         let mut freed = false;
         let mut keep_house = false;
@@ -176,8 +159,7 @@ impl Engine {
         let closed = turn.close();
         let phases_moved = !closed.touched.is_empty();
         if !closed.batch.is_empty() {
-            failpoint::hit("engine.commit.before");
-            if let Err(error) = self.parts.writer.commit(closed.batch) {
+            if let Err(error) = self.world.commit(closed.batch) {
                 self.store_failed(&error);
                 // Their steps' answers are lost with the turn; they are looked at again from what is stored.
                 for (name, _) in &closed.effects {
@@ -188,11 +170,10 @@ impl Engine {
                 closed.replies.send(&Err(tell::store_error(&error)));
                 return;
             }
-            failpoint::hit("engine.commit.after");
             self.store_trouble = None;
         }
         for (name, notice) in &closed.notices {
-            if let Err(error) = tell::notice(&self.parts.audit, name, notice) {
+            if let Err(error) = self.world.tell(name, notice) {
                 tracing::error!(%name, %error, "the audit log can't be written; scheduled rotations are held");
                 self.audit_trouble = Some(error.to_string());
             } else {
@@ -200,8 +181,7 @@ impl Engine {
             }
         }
         if phases_moved {
-            // Before the effects: who fetches must know of a switch before the target does.
-            self.parts.promotions.send_modify(|count| *count += 1);
+            self.world.phases_moved();
         }
         for (name, effect) in closed.effects {
             if self.draining {
@@ -299,7 +279,7 @@ impl Engine {
     /// The configuration and the record of a name, if it has both.
     pub(super) fn known(&mut self, turn: &Turn, name: &CredentialName) -> Option<(Arc<Credential>, Record)> {
         let credential = self.config.credential(name)?;
-        match turn.record(&self.parts.reader, name) {
+        match turn.record(self.world.books(), name) {
             Ok(Some(record)) => Some((credential, record)),
             Ok(None) => None,
             Err(error) => {
@@ -311,6 +291,7 @@ impl Engine {
 
     pub(super) fn plan<'a>(&self, credential: &'a Credential) -> Plan<'a> {
         Plan {
+            machine: self.world.machine(),
             rules: &credential.rules,
             schedule: &credential.schedule,
             seed: credential.seed,
@@ -330,8 +311,7 @@ impl Engine {
 
     /// Looks at the clocks; says once when they are out of line and once when they are back.
     pub(super) fn observe_clock(&mut self) {
-        let clock = self.parts.clock;
-        let held = match self.clock_guard.observe(clock.now(), clock.since_boot()) {
+        let held = match self.clock_guard.observe(self.world.now(), self.world.since_boot()) {
             ClockVerdict::Steady => None,
             ClockVerdict::Held(reason) => Some(reason.to_string()),
         };
@@ -351,7 +331,7 @@ impl Engine {
         let mut held: Vec<String> = self.clock_held.iter().cloned().collect();
         held.extend(self.store_trouble.iter().map(|why| format!("the store can't be written: {why}")));
         held.extend(self.audit_trouble.iter().map(|why| format!("the audit log can't be written: {why}")));
-        if !self.parts.writer.has_room() {
+        if !self.world.has_room() {
             held.push("the disk is nearly full: no rotation starts before there is space again".to_owned());
         }
         held
@@ -359,22 +339,22 @@ impl Engine {
 
     fn keep_house(&mut self) {
         self.observe_clock();
-        let mut turn = Turn::new(self.parts.clock.now());
+        let mut turn = Turn::new(self.world.now());
         if let Some(greatest) = self.clock_guard.greatest_seen() {
             turn.put_note(NOTE_CLOCK, greatest.0.to_be_bytes().to_vec());
         }
-        match self.parts.audit.sync() {
+        match self.world.sync_audit() {
             Ok(head) => turn.put_note(NOTE_AUDIT, head.to_bytes()),
             Err(error) => self.audit_trouble = Some(error.to_string()),
         }
         self.commit(turn);
-        if let Err(error) = self.parts.writer.maintain() {
+        if let Err(error) = self.world.maintain() {
             self.store_failed(&error);
         }
     }
 
     fn publish_info(&self) {
-        let now = self.parts.clock.now();
+        let now = self.world.now();
         let info = Info { in_flight: self.running.len(), held: self.held(), broken_targets: self.breakers.open(now) };
         *self.handle.info.lock().unwrap_or_else(PoisonError::into_inner) = info;
     }

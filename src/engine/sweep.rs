@@ -8,6 +8,7 @@ use super::advance::{advance, hold, resume};
 use super::lease::is_over;
 use super::run::Engine;
 use super::turn::Turn;
+use super::world::{Books, World};
 use crate::config::Credential;
 use crate::ids::CredentialName;
 use crate::rotation::{Event, Phase};
@@ -22,14 +23,14 @@ const COMMIT_MAX: usize = 1000;
 /// Over how long those are spread that a full sweep could not admit, so that they don't hide the others.
 const OVERFLOW_SPREAD: Duration = Duration::from_secs(60);
 
-impl Engine {
+impl<W: World> Engine<W> {
     /// Begins or continues whatever is due and may run.
     pub(super) fn sweep(&mut self, turn: &mut Turn) {
         self.observe_clock();
         self.take_orphans(turn);
         // What this turn has put off itself is not in the store yet.
         self.held_back.retain(|name| turn.touches(name));
-        let due = match self.parts.reader.due(turn.now, SWEEP_MAX) {
+        let due = match self.world.books().due(turn.now, SWEEP_MAX) {
             Ok(due) => due,
             Err(error) => return self.store_failed(&error),
         };
@@ -164,7 +165,7 @@ impl Engine {
     /// # Errors
     /// [`StoreError`] when the store can't be read or written.
     pub(super) fn take_up(&mut self) -> Result<(), StoreError> {
-        let reader = self.parts.reader.clone();
+        let reader = self.world.books().clone();
         for record in reader.unsettled()? {
             let Some(credential) = self.config.credential(&record.name) else {
                 tracing::error!(name = %record.name, phase = %record.phase.name(),
@@ -199,10 +200,10 @@ impl Engine {
     /// spread.
     pub(super) fn take_config(&mut self, catch_up: bool) -> Result<(), StoreError> {
         let config = self.config.clone();
-        let reader = self.parts.reader.clone();
+        let reader = self.world.books().clone();
         let mut seen = BTreeSet::new();
         self.leases.clear();
-        let mut turn = Turn::new(self.parts.clock.now());
+        let mut turn = Turn::new(self.world.now());
         for record in reader.records() {
             let mut record = record?;
             if record.lease.is_some() {

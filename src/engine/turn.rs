@@ -6,10 +6,11 @@ use keywheel_protocol::Fields;
 use tokio::sync::oneshot;
 
 use super::advance::Notice;
+use super::world::Books;
 use crate::api::ApiError;
 use crate::ids::{CredentialName, Version};
 use crate::rotation::Effect;
-use crate::store::{Batch, Change, Reader, Record, StoreError};
+use crate::store::{Batch, Change, Record, StoreError};
 use crate::time::Timestamp;
 
 /// What is told to whoever asked, once the turn's commit has succeeded or failed.
@@ -43,11 +44,11 @@ impl Turn {
     }
 
     /// The record as this turn leaves it so far.
-    pub(super) fn record(&self, reader: &Reader, name: &CredentialName) -> Result<Option<Record>, StoreError> {
+    pub(super) fn record(&self, books: &impl Books, name: &CredentialName) -> Result<Option<Record>, StoreError> {
         match self.records.get(name) {
             Some(record) => Ok(Some(record.clone())),
             None if self.forgotten.contains(name) => Ok(None),
-            None => reader.record(name),
+            None => books.record(name),
         }
     }
 

@@ -19,7 +19,7 @@ pub use backoff::Backoff;
 pub(crate) use backoff::splitmix;
 pub use event::{Answer, Effect, Event, IllegalEvent};
 pub use lockout::{Lockout, LoginLedger};
-pub use next::{next, postpone};
+pub use next::{Machine, Move, next, postpone};
 pub use phase::{Ask, Phase, PhaseName, Staged, Tries, Why};
 pub use restart::on_restart;
 pub use rules::Rules;

@@ -12,7 +12,10 @@ use crate::ids::Version;
 use crate::time::Timestamp;
 
 /// The phase to store and the effect to run afterwards.
-pub(super) type Move = (Phase, Option<Effect>);
+pub type Move = (Phase, Option<Effect>);
+
+/// What moves phases: [`next`].
+pub type Machine = fn(&Phase, Event, Timestamp, &Rules) -> Result<Move, IllegalEvent>;
 
 /// What becomes of `phase` when `event` happens at `now`.
 ///
