@@ -32,6 +32,11 @@ impl Timestamp {
         })
     }
 
+    /// So many milliseconds later, or earlier.
+    pub const fn shift(self, millis: i64) -> Self {
+        Self(self.0.saturating_add(millis))
+    }
+
     /// How long after `earlier` this is; zero if it is not after.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))

@@ -34,6 +34,8 @@ pub enum Held {
     GroupBusy(CredentialName),
     /// This admin credential is in its own rotation, or in use by one that it must not disturb.
     AdminBusy(CredentialName),
+    /// This admin credential is halted and does not log in.
+    AdminHalted(CredentialName),
     /// Its target did not answer; until then it is left alone.
     BreakerOpen(Timestamp),
     /// The lock-out budget of this admin credential is spent until then.
@@ -96,6 +98,7 @@ impl fmt::Display for Held {
             }
             Self::GroupBusy(member) => write!(f, "{member} of the same group is not at rest"),
             Self::AdminBusy(admin) => write!(f, "the admin credential {admin} is being rotated or is in use"),
+            Self::AdminHalted(admin) => write!(f, "the admin credential {admin} is halted: `keywheel show {admin}`"),
             Self::BreakerOpen(until) => write!(f, "its target did not answer and is left alone until {until}"),
             Self::AdminBudget(admin, until) => {
                 write!(f, "no login of the admin credential {admin} is risked before {until}")

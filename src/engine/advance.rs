@@ -1,5 +1,7 @@
 //! Carrying a record through one event. Pure: the machine's move, and everything the record notes of it.
 
+use std::time::Duration;
+
 use keywheel_protocol::{By, Reason, Step};
 
 use crate::ids::Version;
@@ -23,6 +25,8 @@ pub struct Plan<'a> {
     pub seed: u64,
     /// Versions kept.
     pub history: usize,
+    /// How long a step may take.
+    pub step_timeout: Duration,
 }
 
 /// What came of an event.
@@ -43,6 +47,8 @@ pub enum Notice {
     Began(Version),
     /// Another candidate was made after a refusal by the target's policy.
     Restaged(Version),
+    /// The daemon was restarted in the middle of the rotation with this candidate.
+    Resumed(Version),
     /// This version logged in and is current.
     Promoted(Version),
     /// The rotation waits until then; what the worker said last.
@@ -70,7 +76,7 @@ pub enum Notice {
 pub fn advance(record: &mut Record, event: Event, now: Timestamp, plan: Plan) -> Result<Advanced, IllegalEvent> {
     let (phase, effect) = (plan.machine)(&record.phase, event.clone(), now, plan.rules)?;
     if let Event::Answered { step, answer, .. } = event {
-        note_login(record, step, answer);
+        note_login(record, step, answer, now);
     }
     Ok(settle(record, &event, phase, effect, now, plan))
 }
@@ -96,10 +102,11 @@ fn settle(
     plan: Plan,
 ) -> Advanced {
     let mut notices = Vec::new();
-    if risks_login(effect) {
+    let logins = effect.map_or(0, |effect| logins_risked(effect, &phase));
+    if logins > 0 {
         let lockout = record.lockout(&plan.rules.lockout);
-        match record.logins.admit(now, &lockout) {
-            Ok(()) => record.logins.spend(now, &lockout),
+        match record.logins.admit(now, &lockout, logins) {
+            Ok(()) => record.logins.spend(now, now + plan.step_timeout, &lockout, logins),
             Err(until) => {
                 phase = postpone(phase);
                 effect = Some(Effect::WaitUntil(until));
@@ -133,30 +140,43 @@ fn settle(
     Advanced { effect, notices, dropped }
 }
 
-/// Whether an effect logs in as the account, so that a refusal counts against its lock-out.
-fn risks_login(effect: Option<Effect>) -> bool {
-    matches!(effect, Some(Effect::Verify(_) | Effect::Apply { by: By::Account, .. }))
-}
-
-/// What an answer says of the login that was counted before the step began.
-fn note_login(record: &mut Record, step: Step, answer: Answer) {
-    let counted = match step {
-        Step::Verify => true,
-        Step::Apply => matches!(&record.phase, Phase::Staged(Staged { by: By::Account, .. })),
-        Step::Describe | Step::Retire | Step::Discover | Step::Rehearse => false,
-    };
-    if counted {
-        settle_login(&mut record.logins, answer);
+/// How many logins of an effect may be refused and count against the account's lock-out. A change by the account itself
+/// tries the value before it and, where that is refused, the new one.
+fn logins_risked(effect: Effect, phase: &Phase) -> usize {
+    match (effect, phase) {
+        (Effect::Verify(_), _) => 1,
+        (Effect::Apply { by: By::Account, .. }, _) => 2,
+        // An admin drops it.
+        (Effect::Retire(_), Phase::Ending { .. }) => 0,
+        (Effect::Retire(_), _) => 1,
+        (Effect::Apply { by: By::Admin, .. } | Effect::WaitUntil(_) | Effect::Stage, _) => 0,
     }
 }
 
-/// What the answer of a step says of the login that was counted before it.
-pub(super) fn settle_login(logins: &mut LoginLedger, answer: Answer) {
+/// What an answer says of the logins that were counted before the step began.
+fn note_login(record: &mut Record, step: Step, answer: Answer, now: Timestamp) {
+    let counted = match (step, &record.phase) {
+        (Step::Verify, _) => 1,
+        (Step::Apply, Phase::Staged(Staged { by: By::Account, .. })) => 2,
+        // Whose login passed is not known: it proves nothing of the account's.
+        (Step::Retire, Phase::Retiring { .. }) if answer == Answer::Yes => return record.logins.refund(1),
+        (Step::Retire, Phase::Retiring { .. }) => 1,
+        (Step::Apply | Step::Describe | Step::Retire | Step::Discover | Step::Rehearse, _) => 0,
+    };
+    if counted > 0 {
+        settle_login(&mut record.logins, answer, counted, now);
+    }
+}
+
+/// What the answer of a step says of the logins that were counted before it.
+pub(super) fn settle_login(logins: &mut LoginLedger, answer: Answer, counted: usize, now: Timestamp) {
     match answer {
         // For a change these are refusals of the value or the change: the login itself had passed.
         Answer::Yes | Answer::No(Reason::Policy | Reason::Privilege | Reason::TooSoon, _) => logins.clear(),
-        Answer::NotReached | Answer::No(Reason::Unsupported, _) => logins.refund(),
-        Answer::InDoubt | Answer::No(Reason::Credential | Reason::Locked | Reason::Missing, _) => {}
+        Answer::NotReached | Answer::No(Reason::Unsupported, _) => logins.refund(counted),
+        Answer::InDoubt | Answer::No(Reason::Credential | Reason::Locked | Reason::Missing, _) => {
+            logins.made(now, counted);
+        }
     }
 }
 
@@ -230,28 +250,26 @@ fn note_end(record: &mut Record, before: &Phase, event: &Event, now: Timestamp, 
     record.last = Some(Outcome { began, ended: now, version, error });
 }
 
-fn newest(phase: &Phase) -> Option<Version> {
+/// The candidate that the target is to take, or has taken.
+pub(super) fn newest(phase: &Phase) -> Option<Version> {
     match phase {
         Phase::Staged(staged) => Some(staged.newest()),
-        Phase::Resting { .. }
-        | Phase::Applied { .. }
-        | Phase::Retiring { .. }
-        | Phase::Halted { .. }
-        | Phase::Ending { .. } => None,
+        Phase::Applied { candidates, .. } => candidates.last().copied(),
+        Phase::Resting { .. } | Phase::Retiring { .. } | Phase::Halted { .. } | Phase::Ending { .. } => None,
     }
 }
 
-/// Drops the oldest versions beyond `history`, never a live one (I1).
+/// Drops the oldest versions beyond `history`, never a live one (I1). Those that never logged in are counted apart: many
+/// rotations that failed must not take away what a target restored from a backup may want.
 fn prune(record: &mut Record, history: usize) -> Vec<Version> {
     let live = record.phase.live();
-    let excess = record.versions.len().saturating_sub(history.max(1));
-    let dropped: Vec<Version> = record
-        .versions
-        .iter()
-        .map(|info| info.version)
-        .filter(|version| !live.contains(version))
-        .take(excess)
-        .collect();
+    let mut dropped = Vec::new();
+    for proved in [true, false] {
+        let of_these = record.versions.iter().filter(|info| info.proved.is_some() == proved);
+        let excess = of_these.clone().count().saturating_sub(history.max(1));
+        let old = of_these.map(|info| info.version).filter(|version| !live.contains(version));
+        dropped.extend(old.take(excess));
+    }
     record.versions.retain(|info| !dropped.contains(&info.version));
     dropped
 }
@@ -265,8 +283,6 @@ pub fn note_trouble(record: &mut Record, trouble: Option<Trouble>) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::ids::Token;
     use crate::rotation::Lockout;
@@ -277,7 +293,7 @@ mod tests {
     }
 
     fn plan<'a>(rules: &'a Rules, schedule: &'a Schedule) -> Plan<'a> {
-        Plan { machine: crate::rotation::next, rules, schedule, seed: 1, history: 3 }
+        Plan { machine: crate::rotation::next, rules, schedule, seed: 1, history: 3, step_timeout: Duration::ZERO }
     }
 
     fn record(current: u32) -> Record {
@@ -337,10 +353,25 @@ mod tests {
         let mut record = record(5);
         add(&mut record, 6);
         let advanced = advance(&mut record, begin(6), at(1), plan(&rules, &schedule)).expect("legal");
-        assert_eq!(advanced.dropped, [Version(1), Version(2), Version(3)]);
+        assert_eq!(advanced.dropped, [Version(1), Version(2)]);
         for live in record.phase.live() {
             assert!(record.version(live).is_some());
         }
+    }
+
+    #[test]
+    fn rotations_that_failed_leave_the_last_versions_that_worked() {
+        let (rules, schedule) = (Rules::replacing(), Schedule::manual());
+        let mut record = record(3);
+        record.versions.iter_mut().for_each(|info| info.proved = Some(at(0)));
+        for version in 4..20 {
+            add(&mut record, version);
+            advance(&mut record, begin(version), at(1), plan(&rules, &schedule)).expect("legal");
+            let refused = answered(Step::Verify, 3, Answer::No(Reason::Unsupported, None));
+            advance(&mut record, refused, at(2), plan(&rules, &schedule)).expect("legal");
+        }
+        let kept: Vec<u32> = record.versions.iter().map(|info| info.version.0).collect();
+        assert_eq!(kept, [1, 2, 3, 17, 18, 19]);
     }
 
     #[test]
@@ -385,12 +416,12 @@ mod tests {
         let lockout = Lockout::default();
         let mut logins = LoginLedger::default();
         for answer in [Answer::NotReached, Answer::No(Reason::Unsupported, None)] {
-            logins.spend(at(0), &lockout);
-            settle_login(&mut logins, answer);
+            logins.spend(at(0), at(30), &lockout, 2);
+            settle_login(&mut logins, answer, 2, at(1));
             assert_eq!(logins.spent(), 0, "{answer:?}");
         }
-        logins.spend(at(0), &lockout);
-        settle_login(&mut logins, Answer::No(Reason::Credential, None));
+        logins.spend(at(0), at(30), &lockout, 1);
+        settle_login(&mut logins, Answer::No(Reason::Credential, None), 1, at(1));
         assert_eq!(logins.spent(), 1);
     }
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::advance::advance;
+use super::advance::{advance, hold};
 use super::message::Holder;
 use super::run::Engine;
 use super::tell;
@@ -92,6 +92,10 @@ impl<W: World> Engine<W> {
             return Ok("it is over already; its account is being dropped".to_owned());
         }
         lease.ends = lease.ends.min(turn.now);
+        if record.phase == Phase::new() {
+            self.forget_lease(turn, &record);
+            return Ok("over; its account had not been made yet".to_owned());
+        }
         if self.running.contains(name) || self.admit(&credential, &record, turn.now).is_err() {
             if !self.running.contains(name) {
                 record.wake_at = Some(turn.now);
@@ -109,6 +113,8 @@ impl<W: World> Engine<W> {
         if record.phase == Phase::new() {
             return self.forget_lease(turn, &record);
         }
+        // Its step is lost if one was begun; the account is dropped whatever has become of it.
+        hold(&mut record, turn.now);
         match advance(&mut record, Event::End, turn.now, self.plan(credential)) {
             Ok(advanced) => self.follow(turn, credential, record, advanced),
             Err(illegal) => tracing::error!(name = %credential.name, %illegal, "ended in the wrong phase"),

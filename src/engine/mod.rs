@@ -16,6 +16,7 @@ mod lease;
 mod message;
 mod operator;
 mod run;
+mod set_right;
 mod sweep;
 mod tell;
 mod turn;

@@ -91,15 +91,15 @@ impl<W: World> Engine<W> {
     fn risk_login(&mut self, turn: &mut Turn, name: &CredentialName) -> Result<(), ApiError> {
         let (credential, mut record) = self.wanted(turn, name)?;
         let lockout = record.lockout(&credential.rules.lockout);
-        record.logins.admit(turn.now, &lockout).map_err(|until| tell::budget_spent(name, until))?;
-        record.logins.spend(turn.now, &lockout);
+        record.logins.admit(turn.now, &lockout, 1).map_err(|until| tell::budget_spent(name, until))?;
+        record.logins.spend(turn.now, turn.now + credential.target.step_timeout, &lockout, 1);
         turn.put_record(record);
         Ok(())
     }
 
     fn login_ended(&mut self, turn: &mut Turn, name: &CredentialName, answer: Answer) {
         let Some((_, mut record)) = self.known(turn, name) else { return };
-        settle_login(&mut record.logins, answer);
+        settle_login(&mut record.logins, answer, 1, turn.now);
         turn.put_record(record);
     }
 
@@ -160,6 +160,13 @@ impl<W: World> Engine<W> {
                 format!("set the password by hand and give it to `keywheel adopt {name}`"),
             ));
         };
+        if admin == *name {
+            return Err(tell::error(
+                ErrorCode::Conflict,
+                format!("{name} is the admin credential of its target: nobody else can set it"),
+                format!("set the password by hand and give it to `keywheel adopt {name}`"),
+            ));
+        }
         if self.running.contains(name) {
             return Err(tell::busy(&record));
         }

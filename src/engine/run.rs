@@ -1,18 +1,19 @@
 //! The loop itself.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use keywheel_protocol::{Origin, Reply, Step};
+use keywheel_protocol::{Origin, Reason, Reply, Step};
 use tokio::sync::mpsc;
 
 use super::admission::InFlight;
-use super::advance::{Advanced, Plan, advance, note_trouble};
+use super::advance::{Advanced, Notice, Plan, advance, note_trouble};
 use super::breaker::Breakers;
 use super::message::{Command, EngineHandle, Info, Message, QUEUE_MAX};
 use super::tell::{self, answer_of, trouble_of};
 use super::turn::Turn;
 use super::world::{Books, World};
+use crate::audit::AuditError;
 use crate::config::{Config, Credential};
 use crate::ids::{CredentialName, Version};
 use crate::rotation::{Answer, Effect, Event, Phase};
@@ -23,8 +24,19 @@ use crate::time::Timestamp;
 /// The note under which the greatest wall clock time seen is kept.
 pub(super) const NOTE_CLOCK: &str = "clock.greatest";
 
+/// Records that wait for the audit log at most.
+const UNTOLD_MAX: usize = 10_000;
+
 /// The note under which the audit log's head is kept.
 pub const NOTE_AUDIT: &str = "audit.head";
+
+/// One step's login with an admin credential.
+#[derive(Clone, Debug)]
+pub(super) struct AdminUse {
+    pub admin: CredentialName,
+    /// Whether it was counted against the lock-out before it was tried (I5).
+    pub counted: bool,
+}
 
 /// The engine; it lives on a thread of its own.
 pub struct Engine<W> {
@@ -34,10 +46,11 @@ pub struct Engine<W> {
     messages: mpsc::Receiver<Message>,
     /// Steps running, with what they occupy.
     pub(super) running: InFlight,
-    /// Admin credential by the credential whose running step logs in with it.
-    pub(super) admins_in_use: HashMap<CredentialName, CredentialName>,
-    /// Admin credentials that have worked since they last failed. Others are tried by one step at a time (I5).
-    pub(super) admins_proved: BTreeSet<CredentialName>,
+    /// The admin credential by the credential whose running step logs in with it.
+    pub(super) admins_in_use: HashMap<CredentialName, AdminUse>,
+    /// When admin credentials last worked, if they have not failed since. What has not worked for a while is tried by one
+    /// step before others may follow: it may have been changed by hand (I5).
+    pub(super) admins_proved: BTreeMap<CredentialName, Timestamp>,
     /// The member of each group that is not at rest.
     pub(super) groups: BTreeMap<String, BTreeSet<CredentialName>>,
     /// The leases there are, by credential.
@@ -50,6 +63,8 @@ pub struct Engine<W> {
     /// Why nothing can be stored or audited now, if so.
     pub(super) store_trouble: Option<String>,
     audit_trouble: Option<String>,
+    /// What the audit log has not taken yet, in order.
+    pub(super) untold: VecDeque<(CredentialName, Notice)>,
     /// What is due and was held back, in the order in which it is to run.
     pub(super) held_back: Vec<CredentialName>,
     pub(super) draining: bool,
@@ -74,7 +89,7 @@ impl<W: World> Engine<W> {
             messages,
             running: InFlight::default(),
             admins_in_use: HashMap::new(),
-            admins_proved: BTreeSet::new(),
+            admins_proved: BTreeMap::new(),
             groups: BTreeMap::new(),
             leases: BTreeMap::new(),
             breakers: Breakers::default(),
@@ -83,6 +98,7 @@ impl<W: World> Engine<W> {
             orphans: BTreeSet::new(),
             store_trouble: None,
             audit_trouble: None,
+            untold: VecDeque::new(),
             held_back: Vec::new(),
             draining: false,
             stopping: false,
@@ -106,6 +122,7 @@ impl<W: World> Engine<W> {
 
     /// Takes up what the store holds.
     pub fn start(&mut self) {
+        self.notice_set_clock();
         self.observe_clock();
         if let Err(error) = self.take_up() {
             self.store_failed(&error);
@@ -114,6 +131,7 @@ impl<W: World> Engine<W> {
 
     /// Carries the records through what has happened, commits all of it at once, and has the effects run.
     pub fn turn(&mut self, messages: Vec<Message>) {
+        self.notice_set_clock();
         let mut turn = Turn::new(self.world.now());
         let mut sweep = false;
         let mut freed = false;
@@ -172,22 +190,18 @@ impl<W: World> Engine<W> {
             }
             self.store_trouble = None;
         }
-        for (name, notice) in &closed.notices {
-            if let Err(error) = self.world.tell(name, notice) {
-                tracing::error!(%name, %error, "the audit log can't be written; scheduled rotations are held");
-                self.audit_trouble = Some(error.to_string());
-            } else {
-                self.audit_trouble = None;
-            }
-        }
+        self.untold.extend(closed.notices);
+        self.tell_untold();
         if phases_moved {
             self.world.phases_moved();
         }
         for (name, effect) in closed.effects {
-            if self.draining {
-                // Stored, and taken up at the next start.
+            let unrecorded = matches!(effect, Effect::Apply { .. }) && !self.untold.is_empty();
+            if self.draining || unrecorded {
+                // Stored, and taken up at the next start, or once there is a record of it (I7).
                 self.running.end(&name);
                 self.admins_in_use.remove(&name);
+                self.orphans.insert(name);
             } else {
                 self.launch(&name, effect);
             }
@@ -195,9 +209,37 @@ impl<W: World> Engine<W> {
         closed.replies.send(&Ok(()));
     }
 
+    /// Has the audit log take what it has not taken yet, in order.
+    pub(super) fn tell_untold(&mut self) {
+        while let Some((name, notice)) = self.untold.front() {
+            if let Err(error) = self.world.tell(name, notice) {
+                self.audit_failed(&error);
+                break;
+            }
+            self.untold.pop_front();
+        }
+        if self.untold.len() > UNTOLD_MAX {
+            let lost = self.untold.len() - UNTOLD_MAX;
+            tracing::error!(lost, "records are lost: the audit log has taken none for too long");
+            self.untold.drain(..lost);
+        }
+        if self.untold.is_empty() {
+            self.audit_trouble = None;
+        }
+    }
+
+    fn audit_failed(&mut self, error: &AuditError) {
+        let trouble = error.to_string();
+        // Said once: it is tried again with every sweep.
+        if self.audit_trouble.as_ref() != Some(&trouble) {
+            tracing::error!(%error, "the audit log can't be written; no change is begun before it can");
+        }
+        self.audit_trouble = Some(trouble);
+    }
+
     fn step_done(&mut self, turn: &mut Turn, name: &CredentialName, step: Step, version: Version, reply: Reply) {
         let answer = answer_of(&reply);
-        self.step_ended(turn, name, step, answer);
+        self.step_ended(turn, name, answer);
         let Some((credential, mut record)) = self.known(turn, name) else { return };
         note_trouble(&mut record, trouble_of(&reply, turn.now));
         tell::step(name, step, &reply);
@@ -217,23 +259,32 @@ impl<W: World> Engine<W> {
     }
 
     /// Frees what a step occupied, and learns from its answer about its target and its admin credential.
-    fn step_ended(&mut self, turn: &mut Turn, name: &CredentialName, step: Step, answer: Answer) {
+    fn step_ended(&mut self, turn: &mut Turn, name: &CredentialName, answer: Answer) {
         let Some(target) = self.running.end(name) else { return };
         self.breakers.note(&target, answer, turn.now);
-        let Some(admin) = self.admins_in_use.remove(name) else { return };
+        let Some(AdminUse { admin, counted }) = self.admins_in_use.remove(name) else { return };
+        let passed =
+            matches!(answer, Answer::Yes | Answer::No(Reason::Policy | Reason::Privilege | Reason::TooSoon, _));
+        if passed {
+            self.admins_proved.insert(admin.clone(), turn.now);
+        } else if matches!(answer, Answer::No(Reason::Credential, _)) {
+            self.admins_proved.remove(&admin);
+        }
+        let Some((credential, mut record)) = self.known(turn, &admin) else { return };
+        let lockout = record.lockout(&credential.rules.lockout);
+        let before = record.logins.clone();
         match answer {
-            Answer::No(keywheel_protocol::Reason::Credential, _) if step != Step::Verify => {
-                self.admins_proved.remove(&admin);
-                if let Some((credential, mut record)) = self.known(turn, &admin) {
-                    let lockout = record.lockout(&credential.rules.lockout);
-                    record.logins.spend(turn.now, &lockout);
-                    turn.put_record(record);
-                }
+            _ if passed && self.running.contains(&admin) => {}
+            _ if passed => record.logins.clear(),
+            Answer::No(Reason::Credential, _) if !counted => record.logins.spend(turn.now, turn.now, &lockout, 1),
+            Answer::NotReached | Answer::No(Reason::Unsupported, _) if counted => record.logins.refund(1),
+            Answer::Yes | Answer::No(..) | Answer::NotReached | Answer::InDoubt if counted => {
+                record.logins.made(turn.now, 1);
             }
-            Answer::Yes => {
-                self.admins_proved.insert(admin);
-            }
-            Answer::No(..) | Answer::NotReached | Answer::InDoubt => {}
+            Answer::Yes | Answer::No(..) | Answer::NotReached | Answer::InDoubt => {}
+        }
+        if record.logins != before {
+            turn.put_record(record);
         }
     }
 
@@ -265,7 +316,7 @@ impl<W: World> Engine<W> {
                 members.insert(name.clone());
             }
         }
-        self.occupy(credential, &record.phase, advanced.effect);
+        self.occupy(turn, credential, &record.phase, advanced.effect);
         turn.drop_secrets(&name, &advanced.dropped);
         if record.lease.is_some() && record.phase == Phase::new() {
             self.forget_lease(turn, &record);
@@ -296,6 +347,7 @@ impl<W: World> Engine<W> {
             schedule: &credential.schedule,
             seed: credential.seed,
             history: self.config.limits.history,
+            step_timeout: credential.target.step_timeout,
         }
     }
 
@@ -311,7 +363,8 @@ impl<W: World> Engine<W> {
 
     /// Looks at the clocks; says once when they are out of line and once when they are back.
     pub(super) fn observe_clock(&mut self) {
-        let held = match self.clock_guard.observe(self.world.now(), self.world.since_boot()) {
+        let (wall, since_boot) = (self.world.now(), self.world.since_boot());
+        let held = match self.clock_guard.observe(wall, since_boot) {
             ClockVerdict::Steady => None,
             ClockVerdict::Held(reason) => Some(reason.to_string()),
         };
@@ -323,6 +376,16 @@ impl<W: World> Engine<W> {
                 None => tracing::info!("the clock is in line; scheduled rotations go on"),
             }
             self.clock_held = held;
+        }
+    }
+
+    /// Brings the records' times in line with a clock that was set since the last turn.
+    fn notice_set_clock(&mut self) {
+        let Some(by) = self.clock_guard.was_set_by(self.world.now(), self.world.since_boot()) else { return };
+        tracing::warn!(seconds = by / 1000, "the clock was set; what waits, and the end of each lease, moves with it");
+        self.observe_clock();
+        if let Err(error) = self.set_right(by) {
+            self.store_failed(&error);
         }
     }
 
@@ -345,7 +408,7 @@ impl<W: World> Engine<W> {
         }
         match self.world.sync_audit() {
             Ok(head) => turn.put_note(NOTE_AUDIT, head.to_bytes()),
-            Err(error) => self.audit_trouble = Some(error.to_string()),
+            Err(error) => self.audit_failed(&error),
         }
         self.commit(turn);
         if let Err(error) = self.world.maintain() {

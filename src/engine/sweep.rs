@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::advance::{advance, hold, resume};
+use super::advance::{Notice, advance, hold, newest, resume};
 use super::lease::is_over;
 use super::run::Engine;
+use super::set_right::{Correction, set_right};
 use super::turn::Turn;
 use super::world::{Books, World};
 use crate::config::Credential;
@@ -27,6 +28,9 @@ impl<W: World> Engine<W> {
     /// Begins or continues whatever is due and may run.
     pub(super) fn sweep(&mut self, turn: &mut Turn) {
         self.observe_clock();
+        if !self.untold.is_empty() {
+            self.tell_untold();
+        }
         self.take_orphans(turn);
         // What this turn has put off itself is not in the store yet.
         self.held_back.retain(|name| turn.touches(name));
@@ -80,6 +84,11 @@ impl<W: World> Engine<W> {
         held: bool,
     ) -> Option<Record> {
         let resting = matches!(record.phase, Phase::Resting { .. });
+        if record.phase == Phase::new() && is_over(&record, turn.now) {
+            // There is nothing at the target yet that would take a step to drop.
+            self.end(turn, credential, record);
+            return None;
+        }
         if resting && held {
             return None;
         }
@@ -147,13 +156,17 @@ impl<W: World> Engine<W> {
         if !lost || record.wake_at.is_some() {
             return;
         }
-        if self.admit(&credential, &record, turn.now).is_err() {
+        if !self.untold.is_empty() {
+            self.orphans.insert(name);
+            return;
+        }
+        if let Err(why) = self.admit(&credential, &record, turn.now) {
+            tracing::debug!(%name, %why, "to be taken up, and held back");
             self.orphans.insert(name);
             return;
         }
         if record.lease.is_some() && !matches!(record.phase, Phase::Ending { .. }) {
             // Whoever asked for it has been told that it could not be had.
-            hold(&mut record, turn.now);
             return self.end(turn, &credential, record);
         }
         let advanced = resume(&mut record, turn.now, self.plan(&credential));
@@ -175,6 +188,9 @@ impl<W: World> Engine<W> {
             if let Some(group) = &credential.group {
                 self.groups.entry(group.clone()).or_default().insert(record.name.clone());
             }
+            // Whether the audit log was told of it before the last stop is not known.
+            let resumed = newest(&record.phase).map(|version| (record.name.clone(), Notice::Resumed(version)));
+            self.untold.extend(resumed);
             match record.phase {
                 Phase::Halted { why, .. } => {
                     tracing::error!(name = %record.name, "halted: {}; {}", why.message(),
@@ -192,7 +208,27 @@ impl<W: World> Engine<W> {
                 | Phase::Ending { .. } => {}
             }
         }
+        self.set_right(self.clock_guard.behind(self.world.now()))?;
         self.take_config(true)
+    }
+
+    /// Brings times of the records in line that were reckoned by a clock that was set by so many milliseconds since, or,
+    /// for all that is known, ran ahead.
+    pub(super) fn set_right(&mut self, set_by: i64) -> Result<(), StoreError> {
+        let clock = Correction { set_by, believed: self.clock_held.is_none() };
+        let books = self.world.books().clone();
+        let mut turn = Turn::new(self.world.now());
+        for record in books.records() {
+            let mut record = record?;
+            let Some(credential) = self.config.credential(&record.name) else { continue };
+            let lifetime = credential.lease.map(|rules| rules.lifetime);
+            if set_right(&mut record, turn.now, self.plan(&credential), lifetime, clock) {
+                turn.put_record(record);
+                turn = self.commit_when_large(turn);
+            }
+        }
+        self.commit(turn);
+        Ok(())
     }
 
     /// Brings the records in line with the configuration: new ones are made, changed schedules take effect from now

@@ -80,6 +80,10 @@ pub(super) fn notice(audit: &AuditLog, name: &CredentialName, notice: &Notice) -
             tracing::info!(%name, %version, "rotation began");
             Entry::new("rotate").version(*version)
         }
+        Notice::Resumed(version) => {
+            tracing::info!(%name, %version, "rotation goes on where it was");
+            Entry::new("resumed").version(*version)
+        }
         Notice::Restaged(version) => {
             tracing::warn!(%name, %version, "the target's policy refused the value; a stricter one follows");
             Entry::new("restage").version(*version)

@@ -47,34 +47,62 @@ impl Default for Lockout {
 pub struct LoginLedger(Vec<Timestamp>);
 
 impl LoginLedger {
-    /// Whether one more login may be risked now; if not, when.
+    /// Whether so many more logins may be risked now; if not, when. Where none is noted they always may.
     ///
     /// # Errors
-    /// The moment at which the oldest login that counts leaves the window.
-    pub fn admit(&self, now: Timestamp, lockout: &Lockout) -> Result<(), Timestamp> {
-        // A login noted in the future (the clock was set back) counts as made now.
-        let counted: Vec<Timestamp> =
-            self.0.iter().map(|at| (*at).min(now)).filter(|at| *at + lockout.window > now).collect();
-        match counted.len().checked_sub(lockout.budget()) {
-            None => Ok(()),
-            Some(excess) => Err(counted[excess] + lockout.window),
+    /// The moment at which enough of those that count have left the window.
+    pub fn admit(&self, now: Timestamp, lockout: &Lockout, logins: usize) -> Result<(), Timestamp> {
+        let mut counted: Vec<Timestamp> = self.within(now, lockout).collect();
+        counted.sort_unstable();
+        let excess = (counted.len() + logins).saturating_sub(lockout.budget());
+        match counted.get(excess.wrapping_sub(1).min(counted.len().wrapping_sub(1))) {
+            Some(last) if excess > 0 => Err(*last + lockout.window),
+            Some(_) | None => Ok(()),
         }
     }
 
-    /// Notes a login that is about to be tried.
-    pub fn spend(&mut self, now: Timestamp, lockout: &Lockout) {
-        self.0.retain(|at| *at + lockout.window > now);
-        self.0.push(now);
+    /// How many logins count now.
+    pub fn counted(&self, now: Timestamp, lockout: &Lockout) -> usize {
+        self.within(now, lockout).count()
     }
 
-    /// The last login noted never reached the target.
-    pub fn refund(&mut self) {
-        self.0.pop();
+    /// A login noted in the future (it is not over, or the clock was set back) counts as made now.
+    fn within(&self, now: Timestamp, lockout: &Lockout) -> impl Iterator<Item = Timestamp> {
+        self.0.iter().map(move |at| now.min(*at)).filter(move |at| *at + lockout.window > now)
+    }
+
+    /// Notes logins that are about to be tried, at `until` at the latest.
+    pub fn spend(&mut self, now: Timestamp, until: Timestamp, lockout: &Lockout, logins: usize) {
+        self.0.retain(|at| *at + lockout.window > now);
+        self.0.extend(std::iter::repeat_n(until, logins));
+    }
+
+    /// The last logins noted never reached the target.
+    pub fn refund(&mut self, logins: usize) {
+        self.0.truncate(self.0.len().saturating_sub(logins));
+    }
+
+    /// The last logins noted may have been made, at `now` at the latest.
+    pub fn made(&mut self, now: Timestamp, logins: usize) {
+        self.0.iter_mut().rev().take(logins).for_each(|at| *at = now.min(*at));
     }
 
     /// A login succeeded: targets start counting anew.
     pub fn clear(&mut self) {
         self.0.clear();
+    }
+
+    /// The clock was set by so many milliseconds.
+    pub fn shift(&mut self, by: i64) {
+        self.0.iter_mut().for_each(|at| *at = at.shift(by));
+    }
+
+    /// Takes logins noted in the future, by a clock that ran ahead, for made now, so that they grow old from here on.
+    /// Says whether there were any.
+    pub fn set_right(&mut self, now: Timestamp) -> bool {
+        let ahead = self.0.iter().any(|at| *at > now);
+        self.0.iter_mut().for_each(|at| *at = now.min(*at));
+        ahead
     }
 
     /// Logins noted.
@@ -93,17 +121,31 @@ mod tests {
 
     #[test]
     fn i5_the_last_two_attempts_are_never_spent() {
-        for failures in 0..20 {
+        for (failures, each) in (0..20).flat_map(|failures| [(failures, 1), (failures, 2)]) {
             let lockout = Lockout { failures, window: Duration::from_secs(60) };
             let mut ledger = LoginLedger::default();
-            let mut lost = 0;
-            while ledger.admit(at(lost), &lockout).is_ok() {
-                ledger.spend(at(lost), &lockout);
-                lost += 1;
-                assert!(lost < 100);
+            let (mut now, mut lost) = (0, 0);
+            while ledger.admit(at(now), &lockout, each).is_ok() {
+                ledger.spend(at(now), at(now), &lockout, each);
+                (now, lost) = (now + 1, lost + each);
+                assert!(now < 100);
             }
-            assert!(lost == 1 || lost <= i64::from(failures) - 2, "{failures}: {lost}");
+            assert!(lost == each || lost <= failures as usize - 2, "{failures}: {lost}");
         }
+    }
+
+    #[test]
+    fn i5_a_login_counts_from_when_it_can_have_been_made_at_the_latest() {
+        let lockout = Lockout { failures: 3, window: Duration::from_secs(60) };
+        let mut ledger = LoginLedger::default();
+        ledger.spend(at(1000), at(1030), &lockout, 1);
+        assert_eq!(ledger.admit(at(1061), &lockout, 1), Err(at(1090)), "its worker may have lived until 1030");
+        ledger.made(at(1010), 1);
+        assert_eq!(ledger.admit(at(1061), &lockout, 1), Err(at(1070)));
+        assert_eq!(ledger.admit(at(1070), &lockout, 1), Ok(()));
+        ledger.spend(at(1070), at(1100), &lockout, 2);
+        ledger.refund(2);
+        assert_eq!(ledger.admit(at(1070), &lockout, 2), Ok(()), "with none noted it may always be tried");
     }
 
     #[test]
@@ -120,11 +162,16 @@ mod tests {
     fn the_window_passes_and_a_clock_set_back_does_not_shorten_it() {
         let lockout = Lockout { failures: 3, window: Duration::from_secs(60) };
         let mut ledger = LoginLedger::default();
-        ledger.spend(at(1000), &lockout);
-        assert_eq!(ledger.admit(at(1030), &lockout), Err(at(1060)));
-        assert_eq!(ledger.admit(at(1060), &lockout), Ok(()));
-        assert_eq!(ledger.admit(at(10), &lockout), Err(at(70)));
+        ledger.spend(at(1000), at(1000), &lockout, 1);
+        assert_eq!(ledger.admit(at(1030), &lockout, 1), Err(at(1060)));
+        assert_eq!(ledger.admit(at(1060), &lockout, 1), Ok(()));
+        assert_eq!(ledger.admit(at(10), &lockout, 1), Err(at(70)));
+        assert!(ledger.clone().set_right(at(10)));
+        let mut corrected = ledger.clone();
+        corrected.set_right(at(10));
+        assert_eq!(corrected.admit(at(69), &lockout, 1), Err(at(70)));
+        assert_eq!(corrected.admit(at(70), &lockout, 1), Ok(()), "it grows old from when the clock was set right");
         ledger.clear();
-        assert_eq!(ledger.admit(at(1030), &lockout), Ok(()));
+        assert_eq!(ledger.admit(at(1030), &lockout, 1), Ok(()));
     }
 }

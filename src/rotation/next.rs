@@ -281,7 +281,9 @@ fn on_login(mut staged: Staged, version: Version, answer: Answer, now: Timestamp
         Answer::No(reason @ (Reason::Locked | Reason::TooSoon), after) => {
             wait(staged, ask, Some(pause(reason, after, rules)), now, rules)
         }
-        Answer::No(Reason::Credential, _) => match ask {
+        Answer::No(Reason::Missing, _) if ask == Ask::Unproved => refuse(staged),
+        // An account that the ask was to make is not there either.
+        Answer::No(Reason::Credential | Reason::Missing, _) => match ask {
             Ask::Unproved => halt(Staged { candidates: Vec::new(), ..staged }, Why::CurrentRefused),
             Ask::Probing(refused) if refused as usize + 1 < staged.candidates.len() => {
                 staged.ask = Ask::Probing(refused + 1);
@@ -298,7 +300,7 @@ fn on_login(mut staged: Staged, version: Version, answer: Answer, now: Timestamp
             Ask::InDoubt => wait(staged, Ask::Ready, None, now, rules),
             Ask::Ready | Ask::Asked | Ask::Refused => reject(staged, now, rules),
         },
-        Answer::No(Reason::Policy | Reason::Privilege | Reason::Missing | Reason::Unsupported, _) => match ask {
+        Answer::No(Reason::Policy | Reason::Privilege | Reason::Unsupported, _) => match ask {
             Ask::Unproved => refuse(staged),
             Ask::Ready | Ask::Asked | Ask::InDoubt | Ask::Probing(_) | Ask::Refused => {
                 halt(staged, Why::RefusedInDoubt)

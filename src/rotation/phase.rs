@@ -248,6 +248,11 @@ impl Phase {
         live
     }
 
+    /// Whether a rotation is between its begin and its proof.
+    pub fn is_in_flight(&self) -> bool {
+        matches!(self, Self::Staged(_) | Self::Applied { .. })
+    }
+
     /// Whether the target may already have exchanged the current version for a candidate that no login has proved:
     /// between the ask and the proof, where the kind replaces.
     pub fn is_switching(&self) -> bool {

@@ -19,6 +19,8 @@ pub struct ClockGuard {
     jump_max: Duration,
     /// The last reading that was in line, with the time since boot.
     last_steady: Option<(Timestamp, Duration)>,
+    /// The last reading of all.
+    last: Option<(Timestamp, Duration)>,
 }
 
 /// Whether scheduled rotations may run.
@@ -54,7 +56,23 @@ impl ClockGuard {
     /// A guard for this start of the daemon. `greatest_seen` is what [`ClockGuard::greatest_seen`] said before the
     /// last stop. A clock that runs more than `jump_max` ahead of the time since boot is not believed.
     pub fn new(greatest_seen: Option<Timestamp>, jump_max: Duration) -> Self {
-        Self { greatest_seen, jump_max, last_steady: None }
+        Self { greatest_seen, jump_max, last_steady: None, last: None }
+    }
+
+    /// By how many milliseconds the wall clock was set since it was last asked here, if by more than [`BEHIND_MAX`]: what
+    /// was reckoned by it then is out by as much.
+    pub fn was_set_by(&mut self, wall: Timestamp, since_boot: Duration) -> Option<i64> {
+        let (last, then) = self.last.replace((wall, since_boot))?;
+        let expected = last + since_boot.saturating_sub(then);
+        let by = wall.0.saturating_sub(expected.0);
+        (by.unsigned_abs() > BEHIND_MAX.as_millis() as u64).then_some(by)
+    }
+
+    /// By how many milliseconds the wall clock shows less than it has shown, as a number below 0; 0 if it does not. At a
+    /// start this is how it was set while the daemon was down, for all that is known.
+    pub fn behind(&self, wall: Timestamp) -> i64 {
+        let greatest = self.greatest_seen.filter(|greatest| wall + BEHIND_MAX < *greatest);
+        greatest.map_or(0, |greatest| wall.0.saturating_sub(greatest.0))
     }
 
     /// Judges one reading of both clocks. The first after a start may be far ahead: the host was off.
@@ -126,6 +144,25 @@ mod tests {
         let mut guard = ClockGuard::new(Some(START - HOUR), HOUR);
         assert_eq!(guard.observe(START, HOUR), ClockVerdict::Steady);
         guard
+    }
+
+    #[test]
+    fn a_clock_that_is_set_is_noticed_once_and_whatever_it_showed_before() {
+        let mut guard = ClockGuard::new(None, Duration::from_secs(3600));
+        let mut at = |ahead: i64, boot: u64| {
+            let wall = Timestamp::from_seconds(1_000_000 + i64::try_from(boot).expect("small") + ahead);
+            guard.was_set_by(wall, Duration::from_secs(boot))
+        };
+        assert_eq!(at(0, 0), None);
+        assert_eq!(at(0, 100_000), None, "suspended or busy");
+        assert_eq!(at(-10, 100_010), None, "slewed by NTP");
+        assert_eq!(at(90_000_000, 100_011), Some(90_000_010_000));
+        assert_eq!(at(90_000_000, 100_012), None);
+        assert_eq!(at(0, 100_013), Some(-90_000_000_000));
+        assert_eq!(at(0, 100_014), None);
+        let known = ClockGuard::new(Some(Timestamp::from_seconds(500)), Duration::from_secs(3600));
+        let behind = |seconds| known.behind(Timestamp::from_seconds(seconds));
+        assert_eq!((behind(600), behind(450), behind(100)), (0, 0, -400_000));
     }
 
     #[test]

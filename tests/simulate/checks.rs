@@ -1,0 +1,243 @@
+//! What must hold after each thing that happens, and at the end.
+
+use keywheel::config::Credential;
+use keywheel::ids::CredentialName;
+use keywheel::rotation::Phase;
+use keywheel::store::Record;
+
+use crate::operator;
+use crate::run::{Run, Settling};
+use crate::target::Moment;
+use crate::world::{Errand, Happening, Inner};
+
+pub(crate) fn after_each(run: &Run) {
+    let mut inner = run.sim.0.borrow_mut();
+    if let Some(lost) = lost(run, &inner) {
+        inner.broken(|| lost);
+    }
+    if let Some(unproved) = unproved(&inner) {
+        inner.broken(|| unproved);
+    }
+    if run.scenario.honest
+        && let Some(halted) = halted(&inner).first()
+    {
+        let why = inner.disk.state.records.get(halted).map(|record| format!("{:?}", record.phase));
+        inner.broken(|| format!("I4: {halted} is halted for no reason: {why:?}"));
+    }
+}
+
+/// I1: whatever opens an account at a target is in the store, but for what was set there by hand.
+fn lost(run: &Run, inner: &Inner) -> Option<String> {
+    for credential in run.scenario.config.credentials.values() {
+        let theirs = credential.rules.origin == keywheel_protocol::Origin::Theirs;
+        if theirs {
+            // The provider's key is valid before anybody here can know it; its label is what is stored.
+            continue;
+        }
+        let Some(target) = inner.targets.get(&credential.target.name) else { continue };
+        for (name, account) in &target.accounts {
+            let of = if credential.lease.is_some() {
+                let model = credential.accounts.first()?;
+                let Some(id) = name.strip_prefix(model.as_str()).and_then(|rest| rest.strip_prefix('_')) else {
+                    continue;
+                };
+                operator_name(&credential.name, id)
+            } else if credential.accounts.contains(name) {
+                credential.name.clone()
+            } else {
+                continue;
+            };
+            // A target that forgets brings values back that were retired long ago; what counts is the account in use.
+            let record = inner.disk.state.records.get(&of);
+            let in_use = record.and_then(|record| record.version(record.phase.current()?)?.account.as_ref());
+            if run.scenario.forgets && in_use != Some(name) {
+                continue;
+            }
+            let known = |value: &str| {
+                account.by_hand.as_deref() == Some(value)
+                    || inner.disk.state.secrets.iter().any(|((owner, _), fields)| {
+                        *owner == of
+                            && fields.username() == Some(name)
+                            && fields.get("password").is_some_and(|password| password.expose() == value)
+                    })
+            };
+            let unknown = account.opens.iter().filter(|key| !known(&key.value)).count();
+            // What a target took and denied stays valid beside what is known, where it keeps several.
+            if unknown > 0 && (run.scenario.honest || unknown == account.opens.len()) {
+                return Some(format!("I1: what opens {name} at {} is not in the store", credential.target.name));
+            }
+        }
+    }
+    None
+}
+
+fn operator_name(of: &CredentialName, id: &str) -> CredentialName {
+    crate::scenario::name(&format!("{of}~{id}"))
+}
+
+/// I2: what is handed out has logged in.
+fn unproved(inner: &Inner) -> Option<String> {
+    inner.disk.state.records.values().find_map(|record| {
+        let current = record.phase.current()?;
+        let proved = inner.proved.contains(&(record.name.clone(), current));
+        (!proved).then(|| format!("I2: {} hands out version {current}, which never logged in", record.name))
+    })
+}
+
+pub(crate) fn halted(inner: &Inner) -> Vec<CredentialName> {
+    let halted = |record: &&Record| matches!(record.phase, Phase::Halted { .. });
+    inner.disk.state.records.values().filter(halted).map(|record| record.name.clone()).collect()
+}
+
+/// How long everything may take to come to rest once all is well: longer than any lease, lock-out window and back-off.
+const SETTLES_WITHIN: Moment = 72 * 3_600_000;
+
+/// From now on everything has to come to rest.
+pub(crate) fn begin(run: &mut Run, settling: Settling) {
+    let now = run.sim.0.borrow().now;
+    run.sim.0.borrow_mut().note(|| format!("{settling:?}"));
+    run.settling = Some((settling, now + SETTLES_WITHIN));
+    run.sim.0.borrow_mut().later(1, Happening::Sweep);
+}
+
+/// Whether the run is over. What has come to rest is looked at, and what operators do next is done.
+pub(crate) fn has_settled(run: &mut Run) -> bool {
+    let Some((settling, until)) = run.settling else { return false };
+    if settling == Settling::Begun {
+        // A daemon that is down just then has to be back.
+        if run.engine.is_some() && operator::stops_schedules(run) {
+            begin(run, Settling::First);
+        }
+        return false;
+    }
+    if let Some(restless) = restless(run) {
+        let mut inner = run.sim.0.borrow_mut();
+        if inner.now > until {
+            inner.broken(|| format!("I4: {restless} does not come to rest"));
+        }
+        return inner.broken.is_some();
+    }
+    match settling {
+        Settling::Begun => false,
+        Settling::First if run.scenario.honest && shut_out(run) => true,
+        Settling::First => {
+            mend(run);
+            begin(run, Settling::Mended);
+            false
+        }
+        Settling::Mended => {
+            if stays_halted(run) {
+                return true;
+            }
+            let names: Vec<CredentialName> = run.scenario.config.credentials.keys().cloned().collect();
+            for name in names {
+                operator::rotates(run, name);
+            }
+            begin(run, Settling::Rotated);
+            false
+        }
+        Settling::Rotated => {
+            mend(run);
+            begin(run, Settling::MendedAgain);
+            false
+        }
+        Settling::MendedAgain => {
+            stays_halted(run);
+            shut_out(run);
+            true
+        }
+    }
+}
+
+/// Something that is not at rest.
+fn restless(run: &Run) -> Option<String> {
+    if run.engine.is_none() {
+        return Some("the daemon".to_owned());
+    }
+    let inner = run.sim.0.borrow();
+    let awaited = |errand: &&Errand| !waits_for_its_admin(run, &inner, &errand.name);
+    if let Some(errand) = inner.errands.values().find(awaited) {
+        return Some(format!("a step of {}", errand.name));
+    }
+    if inner.proofs > 0 {
+        return Some("an operator".to_owned());
+    }
+    let nobody_halted = halted(&inner).is_empty();
+    let restless = |record: &&Record| {
+        let at_rest = matches!(record.phase, Phase::Resting { .. } | Phase::Halted { .. });
+        // A halted member holds its group.
+        let due = record.wake_at.is_some_and(|at| at <= inner.wall()) && nobody_halted;
+        let waits = waits_for_its_admin(run, &inner, &record.name);
+        !waits && (record.lease.is_some() || !at_rest || due)
+    };
+    inner.disk.state.records.values().find(restless).map(|record| format!("{} {:?}", record.name, record.phase))
+}
+
+/// Whether it can't go on before an operator has seen to the admin credential that changes it: it is halted, or its
+/// target has forgotten it and its own next rotation will find that.
+fn waits_for_its_admin(run: &Run, inner: &Inner, name: &CredentialName) -> bool {
+    let Some(credential) = run.scenario.config.credential(name) else { return false };
+    let admin = credential.target.admin.as_ref().filter(|admin| *admin != name);
+    let Some(admin) = admin.and_then(|admin| run.scenario.config.credentials.get(admin)) else { return false };
+    halted(inner).contains(&admin.name) || !opens(inner, admin)
+}
+
+/// Whether the current version opens its account.
+fn opens(inner: &Inner, credential: &Credential) -> bool {
+    let state = &inner.disk.state;
+    let current = state.records.get(&credential.name).and_then(|record| record.phase.current());
+    let fields = current.and_then(|current| state.secrets.get(&(credential.name.clone(), current)));
+    let login = fields.and_then(|fields| Some((fields.username()?, fields.get("password")?.expose())));
+    let opens = login.and_then(|(account, value)| {
+        let account = inner.targets.get(&credential.target.name)?.accounts.get(account)?;
+        account.opens.iter().any(|key| key.value == value).then_some(())
+    });
+    opens.is_some()
+}
+
+/// Operators see to what is halted: those that change others first.
+fn mend(run: &mut Run) {
+    let halted = halted(&run.sim.0.borrow());
+    for name in halted {
+        let Some(credential) = run.scenario.config.credentials.get(&name).cloned() else { continue };
+        let by_admin = credential.target.admin.as_ref().is_some_and(|admin| *admin != name);
+        if !(by_admin && operator::reconciles(run, name.clone())) {
+            operator::set_by_hand(run, &name);
+            operator::imports(run, name);
+        }
+    }
+}
+
+fn stays_halted(run: &Run) -> bool {
+    let mut inner = run.sim.0.borrow_mut();
+    let halted = halted(&inner);
+    if let Some(name) = halted.first() {
+        let why = inner.disk.state.records.get(name).map(|record| format!("{:?}", record.phase));
+        inner.broken(|| format!("I4: {name} stays halted: {why:?}"));
+    }
+    !halted.is_empty()
+}
+
+/// Whether what is in the store does not open its account, or more than that opens it.
+fn shut_out(run: &Run) -> bool {
+    let mut inner = run.sim.0.borrow_mut();
+    let inner = &mut *inner;
+    for credential in run.scenario.config.credentials.values() {
+        let Some(target) = inner.targets.get(&credential.target.name) else { continue };
+        if credential.lease.is_some() {
+            let model = format!("{}_", credential.accounts[0]);
+            if let Some(left) = target.accounts.keys().find(|account| account.starts_with(&model)) {
+                let left = left.clone();
+                inner.broken(|| format!("I4: the account {left} of a lease stays behind"));
+                return true;
+            }
+            continue;
+        }
+        if !opens(inner, credential) {
+            let name = credential.name.clone();
+            inner.broken(|| format!("I1: the current version of {name} does not open its account"));
+            return true;
+        }
+    }
+    false
+}
