@@ -19,11 +19,11 @@ mod verdict;
 
 pub(crate) use describe::describe;
 
-use keywheel_protocol::{By, Reason, Reply, Request, Step, Yes};
+use keywheel_protocol::{By, Reason, Reply, Request, Yes};
 
 use crate::deadline::Deadline;
 use crate::settings::Pair;
-use crate::step::{self, is_refused_login, noted};
+use crate::step::{self, Steps, is_refused_login, noted};
 use account::Account;
 use change::Change;
 use root::Flavour;
@@ -37,17 +37,10 @@ const PASSWORD_BYTES_MAX: usize = 256;
 /// Performs one step.
 pub(crate) fn answer(request: &Request) -> Reply {
     caught::quieten();
-    step::run(async {
-        let deadline = Deadline::after_ms(request.deadline_ms);
-        match request.step {
-            Step::Apply => apply(request, deadline).await,
-            Step::Verify => verify(request, deadline).await,
-            Step::Retire => retire::retire(request, deadline).await,
-            Step::Discover => discover::discover(request, deadline).await,
-            Step::Rehearse => rehearse::rehearse(request, deadline).await,
-            Step::Describe => Err(Reply::no(Reason::Unsupported, "this kind does not answer that step")),
-        }
-    })
+    step::answer(
+        request,
+        Steps { apply, verify, retire: retire::retire, discover: discover::discover, rehearse: rehearse::rehearse },
+    )
 }
 
 async fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
