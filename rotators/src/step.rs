@@ -1,7 +1,8 @@
 //! What the kinds that talk to a server have in common: how far a step had come, and what its failure means then (I3).
 
-use keywheel_protocol::{By, Reason, Reply, Request, Yes};
+use keywheel_protocol::{By, Reason, Reply, Request, Step, Yes};
 
+use crate::deadline::Deadline;
 use crate::settings::Pair;
 
 /// The longest text of a server that is passed on, in characters.
@@ -26,6 +27,37 @@ pub(crate) fn run(step: impl Future<Output = Result<Reply, Reply>>) -> Reply {
     // A name that is still being looked up must not hold up the answer.
     runtime.shutdown_background();
     reply
+}
+
+/// What a kind does at each step; `describe` is answered without it.
+pub(crate) struct Steps<A, V, R, D, H> {
+    pub(crate) apply: A,
+    pub(crate) verify: V,
+    pub(crate) retire: R,
+    pub(crate) discover: D,
+    pub(crate) rehearse: H,
+}
+
+/// Performs the step that is asked for, within its deadline.
+pub(crate) fn answer<A, V, R, D, H>(request: &Request, steps: Steps<A, V, R, D, H>) -> Reply
+where
+    A: AsyncFn(&Request, Deadline) -> Result<Reply, Reply>,
+    V: AsyncFn(&Request, Deadline) -> Result<Reply, Reply>,
+    R: AsyncFn(&Request, Deadline) -> Result<Reply, Reply>,
+    D: AsyncFn(&Request, Deadline) -> Result<Reply, Reply>,
+    H: AsyncFn(&Request, Deadline) -> Result<Reply, Reply>,
+{
+    run(async {
+        let deadline = Deadline::after_ms(request.deadline_ms);
+        match request.step {
+            Step::Apply => (steps.apply)(request, deadline).await,
+            Step::Verify => (steps.verify)(request, deadline).await,
+            Step::Retire => (steps.retire)(request, deadline).await,
+            Step::Discover => (steps.discover)(request, deadline).await,
+            Step::Rehearse => (steps.rehearse)(request, deadline).await,
+            Step::Describe => Err(Reply::no(Reason::Unsupported, "this kind does not answer that step")),
+        }
+    })
 }
 
 /// Who makes the change, and the login to make it with: an account can change no password but its own.

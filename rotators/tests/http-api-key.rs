@@ -216,3 +216,44 @@ fn i1_a_worker_that_dies_leaves_no_second_key() {
     }
     assert!(hub_tokens(&hub).is_empty());
 }
+
+#[test]
+fn i8_a_lease_has_a_key_of_its_own_and_a_lost_one_is_revoked_with_it() {
+    let hub = services::jupyterhub();
+    let admin = secret(&[("key", HUB_TOKEN)]);
+    let lease = |account: &str| {
+        let place = place(&hub, "jupyterhub.toml", "app").credential("strategy", "ephemeral");
+        let mut place = place.credential("accounts", json!(["app", account]));
+        place.credential.remove("account");
+        place
+    };
+    let (one, two) = (lease("app_k3vq"), lease("app_zzzz"));
+    yes(one.ask(&request(&one, Step::Rehearse, TOKEN, None, by(By::Admin, &admin))));
+    let (first, _) = minted(apply(&one, TOKEN, by(By::Admin, &admin)));
+    let (other, _) = minted(apply(&two, TOKEN, by(By::Admin, &admin)));
+    yes(verify(&one, &first));
+    yes(verify(&two, &other));
+    let labels = hub_tokens(&hub);
+    assert!(labels.len() == 2 && labels[0] != labels[1], "each has its own: {labels:?}");
+    // The answer was lost. Whatever the token, the lease has one key.
+    let (second, note) = minted(apply(&one, "kw-another", by(By::Admin, &admin)));
+    assert!(note.contains("1 key of an earlier try"), "{note}");
+    no(verify(&one, &first), Reason::Credential);
+    assert_eq!(hub_tokens(&hub).len(), 2);
+    for _ in 0..2 {
+        yes(retire(&one, &second, by(By::Admin, &admin)));
+    }
+    no(verify(&one, &second), Reason::Credential);
+    yes(verify(&two, &other));
+    // It ends before anybody knows its key.
+    let end = Request { token: None, ..request(&two, Step::Retire, "", None, by(By::Admin, &admin)) };
+    let note = yes(two.ask(&end));
+    assert!(note.contains("whose value was not known"), "{note}");
+    assert_eq!(yes(two.ask(&end)), "");
+    no(verify(&two, &other), Reason::Credential);
+    assert!(hub_tokens(&hub).is_empty());
+    let log = hub.log();
+    for key in [&first, &second, &other] {
+        assert!(!log.contains(key.get("key").expect("a key").expose()), "no key is in the log");
+    }
+}

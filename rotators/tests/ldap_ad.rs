@@ -209,3 +209,42 @@ fn discover_and_rehearse_say_what_the_domain_knows_of_each_account() {
     assert!(note.contains("can't be seen"), "{note}");
     no(place.apply("app", "New-password-1", admin(&server)), Reason::Policy);
 }
+
+#[test]
+fn i8_a_lease_is_a_user_of_the_domain_that_comes_and_goes() {
+    const ACCOUNT: &str = "report_k3vq";
+    let server = Samba::start("old password allowed period = 0");
+    server.admin(&format!(
+        "dn: OU=Leases,{SUFFIX}\nchangetype: add\nobjectClass: organizationalUnit\n\n\
+         dn: CN=readers,OU=Leases,{SUFFIX}\nchangetype: add\nobjectClass: group\nsAMAccountName: readers\n"
+    ));
+    let place = by_tls(&server)
+        .credential("strategy", "ephemeral")
+        .credential("accounts", json!(["report", ACCOUNT]))
+        .credential("expires_in_s", 3600)
+        .credential("lease_dn", format!("CN={{}},OU=Leases,{SUFFIX}"))
+        .credential("groups", format!("CN=readers,OU=Leases,{SUFFIX}"));
+    let by_admin = (By::Admin, ADMINISTRATOR, server.administrator_password.as_str());
+    // The rotator may reset passwords of others and make nothing.
+    for reply in
+        [rehearse(&place, ACCOUNT, "Marker-1", admin(&server)), place.apply(ACCOUNT, "Marker-1", admin(&server))]
+    {
+        no(reply, Reason::Privilege);
+    }
+    yes(rehearse(&place, ACCOUNT, "Marker-1", by_admin));
+    no(place.apply(ACCOUNT, "x", by_admin), Reason::Policy);
+    no(place.verify(ACCOUNT, "x"), Reason::Credential);
+    for password in ["Marker-1", "Marker-1", "Marker-2"] {
+        yes(place.apply(ACCOUNT, password, by_admin));
+        yes(place.verify(ACCOUNT, password));
+    }
+    assert!(server.login_works(&format!("{ACCOUNT}@ex.test"), "Marker-2"), "another client logs in as well");
+    for _ in 0..2 {
+        yes(place.retire(ACCOUNT, "Marker-2", by_admin));
+    }
+    assert!(!server.login_works(&format!("{ACCOUNT}@ex.test"), "Marker-2"));
+    let long = place.credential("accounts", json!(["report", "a-name-of-twenty-one-c"]));
+    let message = no(long.apply("a-name-of-twenty-one-c", "Marker-1", by_admin), Reason::Unsupported);
+    assert!(message.contains("takes 20"), "{message}");
+    assert!(!server.log().contains("Marker-"), "no password is in the log");
+}

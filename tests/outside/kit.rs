@@ -10,7 +10,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::services::Service;
-use crate::support::{Daemon, MariaDb, PATIENCE, Postgres, RabbitMq, Redis, Scratch, Setup, Sshd, eventually, within};
+use crate::support::{
+    Daemon, MariaDb, PATIENCE, Postgres, RabbitMq, Redis, Scratch, Setup, Slapd, Sshd, eventually, slapd, within,
+};
 
 /// Back-off and lock-out budget that let a test see several tries in little time; root may fetch everything.
 pub(crate) const QUICK: &str = r#"
@@ -151,6 +153,12 @@ impl Logins for MariaDb {
 impl Logins for Redis {
     fn login_works(&self, user: &str, password: &str) -> bool {
         self.logs_in(user, password)
+    }
+}
+
+impl Logins for Slapd {
+    fn login_works(&self, user: &str, password: &str) -> bool {
+        Self::login_works(self, &format!("uid={user},{}", slapd::LEASES), password)
     }
 }
 

@@ -7,7 +7,8 @@ use crate::crash::{WORKER_POINTS, mariadb_target};
 use crate::kit::{Fetched, Logins, QUICK, credential, fetch, pg_target, redis_target, try_fetch};
 use crate::support::redis::Keeps;
 use crate::support::{
-    Daemon, MariaDb, PATIENCE, PgOptions, Postgres, RabbitMq, Redis, Setup, Sshd, eventually, within,
+    Daemon, MariaDb, PATIENCE, PgOptions, Postgres, RabbitMq, Redis, Setup, Slapd, Sshd, eventually, services, slapd,
+    within,
 };
 
 const HITS_MAX: usize = 60;
@@ -79,6 +80,13 @@ impl Leases for RabbitMq {
         let mut made: Vec<String> = names.filter(|user| user.starts_with("reporting_")).map(str::to_owned).collect();
         made.sort();
         made
+    }
+}
+
+impl Leases for Slapd {
+    fn made(&self) -> Vec<String> {
+        let names = self.under(slapd::LEASES);
+        names.iter().filter_map(|dn| Some(dn.split([',', '=']).nth(1)?.to_owned())).collect()
     }
 }
 
@@ -212,6 +220,87 @@ fn i1_no_kill_of_a_worker_leaves_a_user_of_rabbitmq() {
     let daemon = Setup::new().config(config).start();
     daemon.keywheel_ok(&["import", "mq/admin"], &server.admin_password);
     comes_and_goes(daemon, &server, |_| {});
+}
+
+#[test]
+fn i1_no_kill_of_a_worker_leaves_an_entry_of_a_directory() {
+    let server = Slapd::start();
+    let ca_file = server.ca_file.display().to_string();
+    let mut config = format!(
+        "{}[target.dir]\nkind = \"ldap\"\nhost = {:?}\nport = {}\nca_file = {ca_file:?}\nadmin = \"dir/admin\"\n\
+         lockout = {{ failures = 1000, window = \"1m\" }}\n",
+        QUICK.replace("[limits]", SOON),
+        server.host,
+        server.port
+    );
+    config += &credential("dir/admin", "dir", &format!("account = {:?}\nchange_by = \"account\"", slapd::ROTATOR));
+    let entry = format!("lease_dn = \"uid={{}},{}\"\ngroups = {:?}", slapd::LEASES, slapd::GROUP);
+    let more = format!("account = \"reporting\"\nstrategy = \"ephemeral\"\n{entry}");
+    config += &credential("app/report", "dir", &more);
+    let daemon = Setup::new().config(config).start();
+    daemon.keywheel_ok(&["import", "dir/admin"], &server.rotator_password);
+    daemon.keywheel_ok(&["rotate", "--dry-run", "app/report"], "");
+    assert!(server.made().is_empty());
+    let answer = daemon.get("/v1/credentials/app/report").expect("answered").json();
+    let name = answer["fields"]["username"].as_str().expect("a name").to_owned();
+    assert_eq!(answer["fields"]["dn"], format!("uid={name},{}", slapd::LEASES), "{answer}");
+    end_all(&daemon, &server);
+    comes_and_goes(daemon, &server, |fetched| {
+        assert!(server.entry(slapd::GROUP).contains(&fetched.username), "a member");
+    });
+    assert!(!server.entry(slapd::GROUP).contains("reporting_"), "no membership stays");
+}
+
+/// A key's answer may be lost with its worker: then it is the lease's name that finds it.
+#[test]
+fn i1_no_kill_of_a_worker_leaves_a_key_of_a_service() {
+    let hub = services::jupyterhub();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/rotators/services/jupyterhub.toml");
+    let mut config = format!(
+        "{}[target.hub]\nkind = \"http-api-key\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"disabled\"\nservice = {file:?}\n\
+         admin = \"hub/admin\"\nlockout = {{ failures = 1000, window = \"1m\" }}\n",
+        QUICK.replace("[limits]", SOON),
+        hub.port
+    );
+    config += &credential("hub/admin", "hub", "");
+    config += &credential("app/run", "hub", "account = \"app\"\nstrategy = \"ephemeral\"");
+    let mut daemon = Setup::new().config(config).start();
+    daemon.keywheel_ok(&["import", "hub/admin", "--field", "key"], services::HUB_TOKEN);
+    daemon.keywheel_ok(&["rotate", "--dry-run", "app/run"], "");
+    let keys = || {
+        let header = format!("Authorization: token {}", services::HUB_TOKEN);
+        let (_, keys) = hub.curl(&["--header", &header, "/hub/api/users/app/tokens"]);
+        let keys: serde_json::Value = serde_json::from_str(&keys).expect("JSON");
+        keys["api_tokens"].as_array().expect("a list").len()
+    };
+    let end = |daemon: &Daemon| {
+        for row in leases(daemon) {
+            daemon.keywheel_ok(&["end", row["name"].as_str().expect("a name")], "");
+        }
+        eventually("the keys to be revoked and the leases forgotten", || {
+            (keys() == 0 && leases(daemon).is_empty()).then_some(())
+        });
+    };
+    let fetched = fetch(&daemon, "app/run");
+    assert!(hub.login_works(&fetched.username, &fetched.password));
+    assert_eq!(keys(), 1);
+    end(&daemon);
+    assert!(!hub.login_works(&fetched.username, &fetched.password));
+    for point in WORKER_POINTS {
+        daemon.sigterm();
+        daemon.set_env("KEYWHEEL_WORKER_FAILPOINT", point);
+        daemon.start();
+        let had = try_fetch(&daemon, "app/run").is_ok();
+        // Ends while the workers die yet: before it is known whether there is a key.
+        for row in leases(&daemon) {
+            daemon.keywheel_ok(&["end", row["name"].as_str().expect("a name")], "");
+        }
+        daemon.sigterm();
+        daemon.set_env("KEYWHEEL_WORKER_FAILPOINT", "");
+        daemon.start();
+        println!("{point}: {}", if had { "handed out all the same" } else { "not handed out" });
+        end(&daemon);
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ pub mod rabbitmq;
 pub mod redis;
 mod scratch;
 pub mod services;
+pub mod slapd;
 pub mod sshd;
 
 pub use daemon::{Daemon, Ended, Setup, rotator_binary};
@@ -27,6 +28,7 @@ pub use postgres::{PgOptions, Postgres, free_port};
 pub use rabbitmq::RabbitMq;
 pub use redis::Redis;
 pub use scratch::Scratch;
+pub use slapd::Slapd;
 pub use sshd::Sshd;
 
 use std::time::{Duration, Instant};

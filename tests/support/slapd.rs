@@ -22,6 +22,9 @@ pub const ROTATOR: &str = "cn=rotator,dc=ex,dc=test";
 pub const CLUMSY: &str = "cn=clumsy,dc=ex,dc=test";
 /// An admin that may write passwords and is bound by the policy like everybody; its password is that of [`ROTATOR`].
 pub const HELPDESK: &str = "cn=helpdesk,dc=ex,dc=test";
+/// Where leases are made, by [`ROTATOR`], and the group that it may change. `cn=keeper,…` is its other member.
+pub const LEASES: &str = "ou=leases,dc=ex,dc=test";
+pub const GROUP: &str = "cn=readers,ou=groups,dc=ex,dc=test";
 /// The database's own admin, whom no policy binds.
 const ROOT: &str = "cn=root,dc=ex,dc=test";
 /// The default password policy.
@@ -159,6 +162,18 @@ impl Slapd {
         run(&mut modify, ldif);
     }
 
+    /// The names of the entries directly under another.
+    pub fn under(&self, dn: &str) -> Vec<String> {
+        let mut search = Command::new("ldapsearch");
+        search.args(["-x", "-LLL", "-o", "ldif-wrap=no", "-H", &self.ldapi(), "-D", ROOT, "-w", &self.root_password]);
+        let output = run(search.args(["-b", dn, "-s", "one", "1.1"]), "");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let mut names: Vec<String> =
+            text.lines().filter_map(|line| line.strip_prefix("dn: ")).map(str::to_owned).collect();
+        names.sort();
+        names
+    }
+
     /// The lines of an entry, its operational attributes included.
     pub fn entry(&self, dn: &str) -> String {
         let mut search = Command::new("ldapsearch");
@@ -246,6 +261,8 @@ fn configuration(folder: &Path, root_password: &str) -> String {
          ppolicy_use_lockout\n\
          access to attrs=userPassword by dn.exact=\"{ROTATOR}\" manage by dn.exact=\"{CLUMSY}\" manage \
          by dn.exact=\"{HELPDESK}\" write by self write by anonymous auth by * none\n\
+         access to dn.subtree=\"{LEASES}\" by dn.exact=\"{ROTATOR}\" write by self read by * none\n\
+         access to dn.subtree=\"ou=groups,{SUFFIX}\" attrs=member by dn.exact=\"{ROTATOR}\" write by users read\n\
          access to attrs=pwdReset by dn.exact=\"{ROTATOR}\" write by users read\n\
          access to dn.subtree=\"ou=open,{SUFFIX}\" attrs=entry,uid,objectClass by * read\n\
          access to dn.subtree=\"ou=hidden,{SUFFIX}\" by dn.exact=\"{ROTATOR}\" read by * none\n\
@@ -256,7 +273,7 @@ fn configuration(folder: &Path, root_password: &str) -> String {
 }
 
 fn entries(rotator_password: &str) -> String {
-    let units = ["people", "policies", "open", "hidden"]
+    let units = ["people", "policies", "open", "hidden", "leases", "groups"]
         .map(|unit| format!("dn: ou={unit},{SUFFIX}\nobjectClass: organizationalUnit\nou: {unit}\n\n"));
     let admins = [ROTATOR, CLUMSY, HELPDESK].map(|dn| {
         let class = "objectClass: organizationalRole\nobjectClass: simpleSecurityObject";
@@ -267,6 +284,7 @@ fn entries(rotator_password: &str) -> String {
         "dn: {SUFFIX}\nobjectClass: dcObject\nobjectClass: organization\no: ex\ndc: ex\n\n{}\
          dn: {POLICY}\nobjectClass: device\nobjectClass: pwdPolicy\ncn: default\npwdAttribute: userPassword\n\
          pwdCheckQuality: 2\n\n\
+         dn: {GROUP}\nobjectClass: groupOfNames\ncn: readers\nmember: cn=keeper,{SUFFIX}\n\n\
          {}",
         units.concat(),
         admins.concat()

@@ -14,24 +14,14 @@ use crate::command::{self, Ended, Failure};
 use crate::deadline::Deadline;
 use crate::failpoint;
 use crate::settings::{Pair, Settings};
-use crate::step::{self, Stage, noted, short};
+use crate::step::{self, Stage, Steps, noted, short};
 
 /// The most accounts that are taken from a list.
 const ACCOUNTS_MAX: usize = 10_000;
 
 /// Performs one step.
 pub(crate) fn answer(request: &Request) -> Reply {
-    step::run(async {
-        let deadline = Deadline::after_ms(request.deadline_ms);
-        match request.step {
-            Step::Apply => apply(request, deadline).await,
-            Step::Verify => verify(request, deadline).await,
-            Step::Retire => retire(request, deadline).await,
-            Step::Discover => discover(request, deadline).await,
-            Step::Rehearse => rehearse(request, deadline).await,
-            Step::Describe => Err(Reply::no(Reason::Unsupported, "this kind does not answer that step")),
-        }
-    })
+    step::answer(request, Steps { apply, verify, retire, discover, rehearse })
 }
 
 async fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {

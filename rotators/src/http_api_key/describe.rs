@@ -20,7 +20,7 @@ pub(crate) fn describe() -> Description {
         overlap: Overlap::Both,
         makes: Makes::Password,
         needs_login: true,
-        strategies: vec![Strategy::Overlap],
+        strategies: vec![Strategy::Overlap, Strategy::Ephemeral],
         steps: vec![Step::Describe, Step::Apply, Step::Verify, Step::Retire, Step::Rehearse],
         target,
         credential: vec![

@@ -41,7 +41,10 @@ impl<'a> Keys<'a> {
     pub(super) fn of(request: &'a Request, deadline: Deadline) -> Result<Self, Reply> {
         let (target, credential) = (Settings(&request.target), Settings(&request.credential));
         let values = Values {
-            account: credential.text("account")?,
+            account: match credential.leased()? {
+                Some(leased) => Some(leased.model),
+                None => credential.text("account")?,
+            },
             extra: credential.text("extra")?,
             login: request.login.as_ref().map(|login| &login.fields),
             ..Values::default()

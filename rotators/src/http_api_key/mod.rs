@@ -5,6 +5,7 @@
 
 mod describe;
 mod keys;
+mod lease;
 mod service;
 mod template;
 
@@ -16,6 +17,7 @@ use keywheel_protocol::{Fields, Reason, Reply, Request, Secret, Step, Yes};
 
 use crate::deadline::Deadline;
 use crate::http::wrong;
+use crate::settings::Settings;
 use crate::step::{self, noted};
 use keys::{Keys, Proof};
 
@@ -29,11 +31,18 @@ pub(crate) fn answer(request: &Request) -> Reply {
     step::run(async {
         let deadline = Deadline::after_ms(request.deadline_ms);
         let keys = Keys::of(request, deadline)?;
+        let leased = Settings(&request.credential).leased()?;
         match request.step {
-            Step::Apply => apply(request, &keys).await,
+            Step::Apply => match leased {
+                Some(leased) => make(&keys, &lease::label(&leased)).await,
+                None => apply(request, &keys).await,
+            },
             Step::Rehearse => rehearse(&keys).await,
             Step::Verify => verify(request, &keys).await,
-            Step::Retire => retire(request, &keys).await,
+            Step::Retire => match leased {
+                Some(leased) => lease::end(request, &keys, &leased).await,
+                None => retire(request, &keys).await,
+            },
             Step::Describe | Step::Discover => Err(wrong("this kind does not answer that step")),
         }
     })
@@ -46,14 +55,25 @@ async fn apply(request: &Request, keys: &Keys<'_>) -> Result<Reply, Reply> {
     if own.is_some_and(|own| own.expose() == token) {
         return Err(wrong("the login's own key bears this rotation's token; it must not be revoked"));
     }
+    make(keys, token).await
+}
+
+/// Makes a key that bears the token, instead of those that do already.
+async fn make(keys: &Keys<'_>, token: &str) -> Result<Reply, Reply> {
+    let revoked = sweep(keys, token).await?;
+    let fields = keys.create(token).await?;
+    let note = (revoked > 0).then(|| format!("{revoked} key of an earlier try, whose answer was lost, was revoked"));
+    Ok(Reply::Yes(Yes { fields: Some(fields), note, ..Yes::default() }))
+}
+
+/// Revokes what bears the token; how many keys did.
+async fn sweep(keys: &Keys<'_>, token: &str) -> Result<usize, Reply> {
     let mut revoked = 0;
     for stray in keys.list().await?.iter().filter(|key| key.label.contains(token)) {
         keys.revoke(Some(&stray.id), None).await?;
         revoked += 1;
     }
-    let fields = keys.create(token).await?;
-    let note = (revoked > 0).then(|| format!("{revoked} key of an earlier try, whose answer was lost, was revoked"));
-    Ok(Reply::Yes(Yes { fields: Some(fields), note, ..Yes::default() }))
+    Ok(revoked)
 }
 
 /// Whether the service is reached, the login may list, and the file fits its answers. Whether it may make keys shows only

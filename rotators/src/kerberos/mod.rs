@@ -19,12 +19,12 @@ mod verdict;
 
 pub(crate) use describe::describe;
 
-use keywheel_protocol::{By, Reason, Reply, Request, Step};
+use keywheel_protocol::{By, Reason, Reply, Request};
 
 use crate::deadline::Deadline;
 use crate::ldap::time;
 use crate::settings::{Pair, Settings};
-use crate::step::{self, is_refused_login, noted};
+use crate::step::{self, Steps, is_refused_login, noted};
 use kadmin::Login;
 use kept::Kept;
 use keytab::Record;
@@ -36,17 +36,10 @@ const PASSWORD_BYTES_MAX: usize = 255;
 
 /// Performs one step.
 pub(crate) fn answer(request: &Request) -> Reply {
-    step::run(async {
-        let deadline = Deadline::after_ms(request.deadline_ms);
-        match request.step {
-            Step::Apply => apply(request, deadline).await,
-            Step::Verify => verify(request, deadline).await,
-            Step::Retire => retire::retire(request, deadline).await,
-            Step::Discover => discover::discover(request, deadline).await,
-            Step::Rehearse => rehearse::rehearse(request, deadline).await,
-            Step::Describe => Err(Reply::no(Reason::Unsupported, "this kind does not answer that step")),
-        }
-    })
+    step::answer(
+        request,
+        Steps { apply, verify, retire: retire::retire, discover: discover::discover, rehearse: rehearse::rehearse },
+    )
 }
 
 /// What is turned over.

@@ -40,12 +40,23 @@ pub(crate) fn describe() -> Description {
         overlap: Overlap::Replaces,
         makes: Makes::Password,
         needs_login: true,
-        strategies: vec![Strategy::Replace, Strategy::Alternate],
+        strategies: vec![Strategy::Replace, Strategy::Alternate, Strategy::Ephemeral],
         steps: vec![Step::Describe, Step::Apply, Step::Verify, Step::Retire, Step::Discover, Step::Rehearse],
         target,
-        credential: vec![required(text(
-            "account",
-            "its distinguished name; or on ad its sAMAccountName or user principal name, elsewhere the word in user_dn",
-        ))],
+        credential: vec![
+            required(text(
+                "account",
+                "its distinguished name; or on ad its sAMAccountName or user principal name, elsewhere the word in user_dn",
+            )),
+            text("lease_dn", "the name of an entry made for a lease, such as uid={},ou=leases,dc=example"),
+            text("object_class", "its classes, separated by commas; user on ad, else inetOrgPerson, if absent"),
+            text("attributes", "what else it has, such as employeeType=lease; mail={}@example.net"),
+            text("groups", "names of the groups that it becomes a member of, separated by semicolons"),
+            choice(
+                "member",
+                &["member", "uniqueMember", "memberUid"],
+                "the groups' attribute that names their members",
+            ),
+        ],
     }
 }

@@ -5,6 +5,10 @@ mod caught;
 mod change;
 mod describe;
 mod discover;
+mod entry;
+mod groups;
+mod lease;
+mod lease_rehearsal;
 mod policies;
 mod policy;
 mod ppolicy;
@@ -19,11 +23,11 @@ mod verdict;
 
 pub(crate) use describe::describe;
 
-use keywheel_protocol::{By, Reason, Reply, Request, Step, Yes};
+use keywheel_protocol::{By, Reason, Reply, Request, Yes};
 
 use crate::deadline::Deadline;
-use crate::settings::Pair;
-use crate::step::{self, is_refused_login, noted};
+use crate::settings::{Pair, Settings};
+use crate::step::{self, Steps, is_refused_login, noted};
 use account::Account;
 use change::Change;
 use root::Flavour;
@@ -37,20 +41,16 @@ const PASSWORD_BYTES_MAX: usize = 256;
 /// Performs one step.
 pub(crate) fn answer(request: &Request) -> Reply {
     caught::quieten();
-    step::run(async {
-        let deadline = Deadline::after_ms(request.deadline_ms);
-        match request.step {
-            Step::Apply => apply(request, deadline).await,
-            Step::Verify => verify(request, deadline).await,
-            Step::Retire => retire::retire(request, deadline).await,
-            Step::Discover => discover::discover(request, deadline).await,
-            Step::Rehearse => rehearse::rehearse(request, deadline).await,
-            Step::Describe => Err(Reply::no(Reason::Unsupported, "this kind does not answer that step")),
-        }
-    })
+    step::answer(
+        request,
+        Steps { apply, verify, retire: retire::retire, discover: discover::discover, rehearse: rehearse::rehearse },
+    )
 }
 
 async fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
+    if let Some(leased) = Settings(&request.credential).leased()? {
+        return lease::make(request, &leased, deadline).await;
+    }
     let subject = Pair::settable(request, PASSWORD_BYTES_MAX)?;
     let target = Target::of(request)?;
     let (by, login) = step::changer(request, &subject)?;
@@ -114,8 +114,13 @@ async fn in_force(target: &Target, subject: Pair<'_>, deadline: Deadline, refuse
 }
 
 async fn verify(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
-    let subject = Pair::subject(request)?;
+    let mut subject = Pair::subject(request)?;
     let target = Target::of(request)?;
+    let leased = Settings(&request.credential).leased()?;
+    let name = leased.map(|leased| lease::login_name(request, &leased)).transpose()?;
+    if let Some(name) = &name {
+        subject.username = name;
+    }
     let expires_s = proved(&target, &target.host, subject, deadline).await?;
     for replica in &target.replicas {
         match proved(&target, replica, subject, deadline).await {

@@ -11,12 +11,15 @@ use super::scheme::Scheme;
 use super::session::{Session, replace};
 use super::target::{Method, Target};
 use super::verdict::{self, rc, words};
-use super::{PASSWORD_BYTES_MAX, as_admin, log_in};
+use super::{PASSWORD_BYTES_MAX, as_admin, lease_rehearsal, log_in};
 use crate::deadline::Deadline;
-use crate::settings::Pair;
+use crate::settings::{Pair, Settings};
 use crate::step::{self, noted};
 
 pub(super) async fn rehearse(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
+    if let Some(leased) = Settings(&request.credential).leased()? {
+        return lease_rehearsal::rehearse(request, &leased, deadline).await;
+    }
     let subject = Pair::settable(request, PASSWORD_BYTES_MAX)?;
     let target = Target::of(request)?;
     let (by, login) = step::changer(request, &subject)?;

@@ -7,7 +7,7 @@ use super::change::Change;
 use super::root::Flavour;
 use super::session::Session;
 use super::target::Target;
-use super::{as_admin, log_in, time};
+use super::{as_admin, lease, log_in, time};
 use crate::deadline::Deadline;
 use crate::nobodys;
 use crate::settings::{Pair, Settings};
@@ -20,6 +20,9 @@ const AD_OLD_PASSWORD_S: i64 = 65 * 60;
 /// Makes the password of the account that is out of turn useless. Under `replace` the old password died with the change,
 /// and the account must be left alone.
 pub(super) async fn retire(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
+    if let Some(leased) = Settings(&request.credential).leased()? {
+        return lease::end(request, &leased, deadline).await;
+    }
     let subject = Pair::subject(request)?;
     let Some(accounts) = Settings(&request.credential).accounts()? else {
         return Ok(noted(Some("the old password ended when the new one was set".to_owned())));

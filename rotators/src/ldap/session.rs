@@ -4,12 +4,13 @@ use std::collections::HashSet;
 
 use keywheel_protocol::{Reply, Secret};
 use ldap3::adapters::EntriesOnly;
-use ldap3::controls::{Control, ControlType, PagedResults, RawControl};
+use ldap3::controls::{Assertion, Control, ControlType, PagedResults, RawControl};
 use ldap3::exop::PasswordModify;
 use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, LdapError, LdapResult, Mod, Scope, SearchEntry, SearchOptions};
 use tokio::time::timeout;
 
 use super::caught::caught;
+use super::entry::Values;
 use super::ppolicy::{self, Offence, Told};
 use super::root::Root;
 use super::scheme::Octets;
@@ -166,6 +167,28 @@ impl Session {
         let result = settle(self.deadline, Stage::Question, ldap.modify(name, changes)).await?;
         let told = ppolicy::told(&result.ctrls);
         Ok((result, told))
+    }
+
+    /// Makes an entry, and gives the server's answer.
+    pub(super) async fn add(&mut self, name: &str, values: Values) -> Result<LdapResult, Reply> {
+        self.in_time()?;
+        settle(self.deadline, Stage::Change, self.ldap.add(name, values)).await
+    }
+
+    /// Has the server look at an entry that it must not make, and gives its answer. The control for that is an assertion
+    /// (RFC 4528) that holds for no entry. The No-Op control spoils the database here: OpenLDAP 2.5 then remembers
+    /// attributes which it has not stored, and can't read the next entry that has them ("internal error in
+    /// mdb_entry_decode").
+    pub(super) async fn try_add(&mut self, name: &str, values: Values) -> Result<LdapResult, Reply> {
+        let never = Assertion::new("(!(objectClass=*))");
+        let ldap = self.ldap.with_controls(RawControl { crit: true, ..never });
+        settle(self.deadline, Stage::Question, ldap.add(name, values)).await
+    }
+
+    /// Deletes an entry, and gives the server's answer.
+    pub(super) async fn delete(&mut self, name: &str) -> Result<LdapResult, Reply> {
+        self.in_time()?;
+        settle(self.deadline, Stage::Change, self.ldap.delete(name)).await
     }
 
     /// Sends the extended operation that changes a password.

@@ -44,6 +44,12 @@ pub(super) fn windows(text: &str) -> Option<i64> {
     }
 }
 
+/// Windows' ticks, `seconds` after a time in seconds since 1970.
+pub(super) fn windows_in(now: i64, seconds: u64) -> String {
+    let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+    now.saturating_add(seconds).saturating_add(FROM_1601).saturating_mul(TICKS).to_string()
+}
+
 /// Seconds out of a span in Windows' ticks, which are negative; the smallest number means never.
 pub(super) fn span(text: &str) -> Option<u64> {
     match text.parse::<i64>().ok()? {
@@ -78,6 +84,7 @@ mod tests {
             assert_eq!(generalized(odd), None, "{odd}");
         }
         assert_eq!(windows("134118166450000000"), Some(1_767_343_045));
+        assert_eq!(windows_in(1_767_343_000, 45), "134118166450000000");
         assert_eq!((windows("0"), windows("9223372036854775807"), windows("x")), (None, None, None));
         assert_eq!((span("-864000000000"), span("0"), span("-9223372036854775808")), (Some(86_400), Some(0), None));
     }

@@ -16,7 +16,11 @@ pub(super) mod rc {
     pub(in crate::ldap) const REFERRAL: u32 = 10;
     pub(in crate::ldap) const NO_SUCH_EXTENSION: u32 = 12;
     pub(in crate::ldap) const CONFIDENTIALITY: u32 = 13;
+    pub(in crate::ldap) const NO_SUCH_ATTRIBUTE: u32 = 16;
+    pub(in crate::ldap) const UNDEFINED_TYPE: u32 = 17;
     pub(in crate::ldap) const CONSTRAINT: u32 = 19;
+    pub(in crate::ldap) const VALUE_EXISTS: u32 = 20;
+    pub(in crate::ldap) const INVALID_SYNTAX: u32 = 21;
     pub(in crate::ldap) const NO_SUCH_OBJECT: u32 = 32;
     pub(in crate::ldap) const INAPPROPRIATE_AUTH: u32 = 48;
     pub(in crate::ldap) const INVALID_CREDENTIALS: u32 = 49;
@@ -24,7 +28,11 @@ pub(super) mod rc {
     pub(in crate::ldap) const BUSY: u32 = 51;
     pub(in crate::ldap) const UNAVAILABLE: u32 = 52;
     pub(in crate::ldap) const UNWILLING: u32 = 53;
+    pub(in crate::ldap) const NAMING_VIOLATION: u32 = 64;
+    pub(in crate::ldap) const CLASS_VIOLATION: u32 = 65;
+    pub(in crate::ldap) const ALREADY_EXISTS: u32 = 68;
     pub(in crate::ldap) const OTHER: u32 = 80;
+    pub(in crate::ldap) const ASSERTION_FAILED: u32 = 122;
     /// OpenLDAP's answer to a change that would have been made but for the No-Op control (0x410e).
     pub(in crate::ldap) const NO_OPERATION: u32 = 16_654;
 }
@@ -150,6 +158,10 @@ pub(super) fn of_change(result: &LdapResult, told: Told, account: &str, by: By) 
         rc::INVALID_CREDENTIALS => {
             Reply::no(Reason::Credential, format!("the old password of {account} was refused: {said}"))
         }
+        rc::CLASS_VIOLATION => Reply::no(
+            Reason::Unsupported,
+            format!("an entry of the classes of {account} has no password: {said}; see object_class"),
+        ),
         rc::REFERRAL => Reply::no(
             Reason::Unsupported,
             format!("this server only reads; name the one that takes changes as the target's host ({said})"),

@@ -13,12 +13,12 @@ mod verdict;
 
 pub(crate) use describe::describe;
 
-use keywheel_protocol::{By, Reason, Reply, Request, Step};
+use keywheel_protocol::{By, Reason, Reply, Request};
 use sqlx::Row;
 
 use crate::deadline::Deadline;
 use crate::settings::{Pair, Settings};
-use crate::step::{self, Stage, is_refused_login, noted};
+use crate::step::{self, Stage, Steps, is_refused_login, noted};
 use session::{Session, Target, identifier, literal};
 
 /// The longest password that is set, in bytes. SCRAM hashes any length; this is far above what clients can type or store.
@@ -28,17 +28,7 @@ const NAME_BYTES_MAX: usize = 63;
 
 /// Performs one step.
 pub(crate) fn answer(request: &Request) -> Reply {
-    step::run(async {
-        let deadline = Deadline::after_ms(request.deadline_ms);
-        match request.step {
-            Step::Apply => apply(request, deadline).await,
-            Step::Verify => verify(request, deadline).await,
-            Step::Retire => retire(request, deadline).await,
-            Step::Discover => discover::discover(request, deadline).await,
-            Step::Rehearse => rehearse(request, deadline).await,
-            Step::Describe => Err(Reply::no(Reason::Unsupported, "this kind does not answer that step")),
-        }
-    })
+    step::answer(request, Steps { apply, verify, retire, discover: discover::discover, rehearse })
 }
 
 async fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {

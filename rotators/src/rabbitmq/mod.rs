@@ -12,12 +12,12 @@ mod twin;
 
 pub(crate) use describe::describe;
 
-use keywheel_protocol::{By, Reason, Reply, Request, Secret, Step};
+use keywheel_protocol::{By, Reason, Reply, Request, Secret};
 
 use crate::deadline::Deadline;
 use crate::http::wrong;
 use crate::settings::{Pair, Settings};
-use crate::step::{self, is_refused_login, noted};
+use crate::step::{self, Steps, is_refused_login, noted};
 use management::{Management, User};
 
 /// The longest password that is set, in bytes. The broker has no bound; clients and proxies have.
@@ -28,17 +28,7 @@ const UNSEEN: &str = "the broker's own password rules (credential_validator) are
 
 /// Performs one step.
 pub(crate) fn answer(request: &Request) -> Reply {
-    step::run(async {
-        let deadline = Deadline::after_ms(request.deadline_ms);
-        match request.step {
-            Step::Apply => apply(request, deadline).await,
-            Step::Rehearse => rehearse(request, deadline).await,
-            Step::Verify => verify(request, deadline).await,
-            Step::Retire => retire(request, deadline).await,
-            Step::Discover => discover::discover(request, deadline).await,
-            Step::Describe => Err(wrong("this kind does not answer that step")),
-        }
-    })
+    step::answer(request, Steps { apply, verify, retire, discover: discover::discover, rehearse })
 }
 
 async fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {

@@ -21,11 +21,11 @@ mod verdict;
 
 pub(crate) use describe::describe;
 
-use keywheel_protocol::{By, Reason, Reply, Request, Step};
+use keywheel_protocol::{By, Reason, Reply, Request};
 
 use crate::deadline::Deadline;
 use crate::settings::{Pair, Settings};
-use crate::step::{self, is_refused_login, noted};
+use crate::step::{self, Steps, is_refused_login, noted};
 use ber::Value;
 use session::{Agent, Answer, User};
 use table::View;
@@ -37,17 +37,7 @@ const PASSWORD_BYTES_MAX: usize = 64;
 
 /// Performs one step.
 pub(crate) fn answer(request: &Request) -> Reply {
-    step::run(async {
-        let deadline = Deadline::after_ms(request.deadline_ms);
-        match request.step {
-            Step::Apply => apply(request, deadline).await,
-            Step::Verify => verify(request, deadline).await,
-            Step::Retire => retire(request, deadline).await,
-            Step::Discover => discover::discover(request, deadline).await,
-            Step::Rehearse => rehearse::rehearse(request, deadline).await,
-            Step::Describe => Err(Reply::no(Reason::Unsupported, "this kind does not answer that step")),
-        }
-    })
+    step::answer(request, Steps { apply, verify, retire, discover: discover::discover, rehearse: rehearse::rehearse })
 }
 
 async fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
