@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -186,8 +187,10 @@ fn a_store_of_openssl_keeps_names_attributes_order_and_encryption() {
         assert_eq!(openssl_sees(&folder, NEW, legacy), before, "{options:?}");
         let path = folder.path.to_str().expect("UTF-8");
         assert!(!openssl(OLD, &["pkcs12", "-in", path, "-passin", "env:PASS", "-nokeys"]).status.success());
-        // Java reads it as well.
-        assert!(folder.listed(NEW).contains("my server"), "{options:?}");
+        // Java, which knows no AES-192 here, reads it as well.
+        if encryption != "AES-192-CBC" {
+            assert!(folder.listed(NEW).contains("my server"), "{options:?}");
+        }
     }
 }
 
@@ -488,4 +491,26 @@ fn many_changes_in_a_row_lose_nothing() {
     }
     assert_eq!(openssl_sees(&folder, &current, true), before);
     assert_eq!(fs::metadata(&folder.path).expect("found").len(), size);
+}
+
+#[test]
+fn a_part_with_a_pass_phrase_of_its_own_is_left_alone() {
+    let folder = Folder::new();
+    pair(&folder, "Server", None);
+    let (key, certificate) = (folder.at("Server.key"), folder.at("Server.crt"));
+    let mut command = Command::new("setsid");
+    // Without a terminal, OpenSSL takes both from its input.
+    command.args(["--wait", "openssl", "pkcs12", "-export", "-twopass", "-inkey", &key, "-in", &certificate, "-out"]);
+    command.arg(&folder.path).stdin(std::process::Stdio::piped()).stderr(std::process::Stdio::null());
+    let mut openssl = command.spawn().expect("setsid is installed");
+    let lines = format!("{OLD}\n{OLD}\nits-own\nits-own\n");
+    openssl.stdin.take().expect("a pipe").write_all(lines.as_bytes()).expect("written");
+    assert!(openssl.wait().expect("it ends").success());
+    let before = fs::read(&folder.path).expect("read");
+    for reply in [folder.place.apply("app", NEW, BY_OLD), folder.place.verify("app", OLD)] {
+        let message = no(reply, Reason::Unsupported);
+        assert!(message.contains("pass phrase of its own"), "{message}");
+    }
+    no(folder.place.verify("app", "its-own"), Reason::Credential);
+    assert_eq!(fs::read(&folder.path).expect("read"), before);
 }

@@ -109,7 +109,7 @@ fn characters(passphrase: &str) -> Zeroizing<Vec<u8>> {
     bytes
 }
 
-fn hashed(passphrase: &[u8], contents: &[u8]) -> [u8; HASH_BYTES] {
+pub(super) fn hashed(passphrase: &[u8], contents: &[u8]) -> [u8; HASH_BYTES] {
     sha1(&[passphrase, WHITENER, contents])
 }
 
@@ -138,7 +138,7 @@ fn open(info: &[u8], passphrase: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>, Tr
     Ok(is_it.then_some(plain))
 }
 
-fn seal(plain: &[u8], passphrase: &[u8]) -> Result<Zeroizing<Vec<u8>>, Trouble> {
+pub(super) fn seal(plain: &[u8], passphrase: &[u8]) -> Result<Zeroizing<Vec<u8>>, Trouble> {
     let mut salt = [0; HASH_BYTES];
     rand::fill(&mut salt).map_err(|_| Trouble::Late)?;
     let sealed = masked(plain, &salt, passphrase);

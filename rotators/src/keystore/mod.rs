@@ -14,6 +14,9 @@ mod pkcs12;
 mod rc2;
 mod trouble;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use describe::describe;
 
 use aws_lc_rs::digest::Digest;
