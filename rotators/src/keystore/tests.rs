@@ -52,7 +52,7 @@ fn a_mangled_pkcs12_store_is_refused_or_turned_over_whole() {
     let pair = ["-nodes", "-subj", "/CN=a", "-keyout", &key, "-out", &certificate];
     openssl(&[&["req", "-x509", "-newkey", "ed25519"], &pair[..]].concat());
     // No check of the whole, so that what is inside is looked at.
-    let made = ["pkcs12", "-export", "-nomac", "-certpbe", "NONE", "-iter", "1", "-name", "app", "-passout"];
+    let made = ["pkcs12", "-export", "-certpbe", "NONE", "-iter", "1", "-nomac", "-name", "app", "-passout"];
     openssl(&[&made[..], &["pass:the-first", "-inkey", &key, "-in", &certificate, "-out", &store]].concat());
     let store = std::fs::read(&store).expect("read");
     assert!(judge(&store));
