@@ -14,6 +14,8 @@ use support::{Place, in_doubt, no, yes};
 
 const OLD: &str = "marker-first";
 const NEW: &str = "marker-second $x'y\"z%&<\\";
+/// An option of Java that changes nothing.
+const USUAL: &str = "-J-Dunused=yes";
 /// The login that makes the change: the store itself.
 const BY_OLD: (By, &str, &str) = (By::Account, "ignored", OLD);
 
@@ -224,15 +226,14 @@ fn a_wrong_pass_phrase_and_a_damaged_store_are_told_apart() {
     assert!(message.contains("damaged"), "{message}");
 }
 
-fn keytool_makes(folder: &Folder, kind: &str) {
-    let genkey = |name: &str, extra: &[&str]| {
+/// `extra` has Java make the store as Java 8 does.
+fn keytool_makes(folder: &Folder, kind: &str, extra: Option<&str>) {
+    let extra = extra.unwrap_or(USUAL);
+    for name in ["one", "two"] {
         let dname = format!("CN={name}");
-        let all =
-            [&["-genkeypair", "-storetype", kind, "-alias", name, "-dname", &dname, "-keyalg", "EC"], extra].concat();
-        text(folder.keytool(OLD, &all));
-    };
-    genkey("one", &[]);
-    genkey("two", &[]);
+        let key = ["-genkeypair", "-storetype", kind, "-alias", name, "-dname", &dname, "-keyalg", "EC", extra];
+        text(folder.keytool(OLD, &key));
+    }
     let ca = folder.at("ca.crt");
     let key = folder.at("ca.key");
     let ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
@@ -240,7 +241,8 @@ fn keytool_makes(folder: &Folder, kind: &str) {
         "",
         &[&["req", "-x509", "-nodes", "-subj", "/CN=Authority", "-keyout", &key, "-out", &ca], &ec[..]].concat(),
     ));
-    text(folder.keytool(OLD, &["-importcert", "-noprompt", "-storetype", kind, "-alias", "authority", "-file", &ca]));
+    let trusted = ["-importcert", "-noprompt", "-storetype", kind, "-alias", "authority", "-file", &ca, extra];
+    text(folder.keytool(OLD, &trusted));
     for path in [ca, key] {
         fs::remove_file(path).expect("removed");
     }
@@ -265,11 +267,14 @@ fn exported(folder: &Folder, passphrase: &str, alias: &str) -> String {
 
 #[test]
 fn stores_of_java_keep_keys_secret_keys_and_trusted_certificates() {
-    for kind in ["PKCS12", "JKS"] {
+    for (kind, extra) in [("PKCS12", None), ("PKCS12", Some("-J-Dkeystore.pkcs12.legacy")), ("JKS", None)] {
         let folder = Folder::new();
-        keytool_makes(&folder, kind);
+        keytool_makes(&folder, kind, extra);
         if kind == "PKCS12" {
-            text(folder.keytool(OLD, &["-genseckey", "-alias", "secret", "-keyalg", "AES", "-keysize", "256"]));
+            text(folder.keytool(
+                OLD,
+                &["-genseckey", "-alias", "secret", "-keyalg", "AES", "-keysize", "256", extra.unwrap_or(USUAL)],
+            ));
         }
         let before = folder.listed(OLD);
         let keys = ["one", "two"].map(|alias| exported(&folder, OLD, alias));
@@ -278,7 +283,7 @@ fn stores_of_java_keep_keys_secret_keys_and_trusted_certificates() {
             "{before}"
         );
         let note = folder.turns_over();
-        assert_eq!(note.contains("old way"), kind == "JKS");
+        assert_eq!(note.contains("old way"), kind == "JKS" || extra.is_some());
         assert_eq!(folder.listed(NEW), before);
         assert!(!folder.keytool(OLD, &["-list"]).status.success());
         assert_eq!(["one", "two"].map(|alias| exported(&folder, NEW, alias)), keys);
@@ -309,7 +314,7 @@ fn stores_of_java_keep_keys_secret_keys_and_trusted_certificates() {
 #[test]
 fn a_key_of_jks_with_a_password_of_its_own_is_named_and_nothing_is_changed() {
     let folder = Folder::new();
-    keytool_makes(&folder, "JKS");
+    keytool_makes(&folder, "JKS", None);
     let mut command = Command::new("keytool");
     command.args(["-keypasswd", "-alias", "two", "-keystore"]).arg(&folder.path);
     command.args(["-storepass:env", "PASS", "-keypass:env", "PASS", "-new", "its-own"]).env("PASS", OLD);
