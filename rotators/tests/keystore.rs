@@ -519,3 +519,24 @@ fn a_part_with_a_pass_phrase_of_its_own_is_left_alone() {
     no(folder.place.verify("app", "its-own"), Reason::Credential);
     assert_eq!(fs::read(&folder.path).expect("read"), before);
 }
+
+#[test]
+fn a_store_of_nss_becomes_der_with_the_same_contents() {
+    let folder = Folder::new();
+    by_openssl(&folder, &[]);
+    let database = tempfile::tempdir().expect("a folder");
+    let at = database.path().to_str().expect("UTF-8");
+    let path = folder.path.to_str().expect("UTF-8");
+    let run = |program: &str, arguments: &[&str]| {
+        text(Command::new(program).args(arguments).output().expect("libnss3-tools is installed"));
+    };
+    run("certutil", &["-N", "-d", at, "--empty-password"]);
+    run("pk12util", &["-i", path, "-d", at, "-W", OLD]);
+    run("pk12util", &["-o", path, "-n", "My Server", "-d", at, "-W", OLD]);
+    assert!(fs::read(&folder.path).expect("read").starts_with(&[0x30, 0x80]));
+    let before = openssl_sees(&folder, OLD, false);
+    assert!(before.contains("My Server") && before.contains("Iteration 600000"), "{before}");
+    folder.turns_over();
+    assert_eq!(openssl_sees(&folder, NEW, false), before);
+    run("pk12util", &["-l", path, "-d", at, "-W", NEW]);
+}

@@ -53,7 +53,9 @@ impl<'a> Reader<'a> {
         }
         let (length, rest) = match *first {
             short if short < 0x80 => (usize::from(short), rest),
-            0x80 => return Err(Trouble::Foreign("it is in BER with open lengths and not in DER")),
+            0x80 => {
+                return Err(Trouble::Foreign("a part of it is in BER with open lengths, inside one that is in DER"));
+            }
             long => {
                 let count = usize::from(long & 0x7f);
                 if count > LENGTH_BYTES_MAX {

@@ -4,6 +4,7 @@
 //! Neither `keytool` nor `openssl` does it: the first writes names in lower case and drops certificates that it takes for
 //! nobody's, the second drops Java's attributes, and both would need a program of the host's with secrets in its hands.
 
+mod ber;
 mod config;
 mod der;
 mod describe;

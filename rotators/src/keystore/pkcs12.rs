@@ -5,11 +5,11 @@ use aws_lc_rs::digest::{self, Algorithm, Context};
 use aws_lc_rs::{hmac, rand};
 use zeroize::Zeroizing;
 
-use super::Opened;
 use super::der::{INSIDE_0, INTEGER, OCTETS, OCTETS_0, OID, Reader, SEQUENCE, element, list, number, only};
 use super::kdf::{self, Use};
 use super::pbe::{Scheme, iterations};
 use super::trouble::Trouble;
+use super::{Opened, ber};
 use crate::deadline::Deadline;
 
 const DATA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01];
@@ -31,7 +31,8 @@ type Bytes = Zeroizing<Vec<u8>>;
 
 /// Opens the store, and with `new` makes the one that this pass phrase opens.
 pub(super) fn turn(store: &[u8], old: &str, new: Option<&str>, deadline: Deadline) -> Result<Opened, Trouble> {
-    let mut inside = Reader::new(only(store, SEQUENCE)?);
+    let store = ber::definite(store)?;
+    let mut inside = Reader::new(only(&store, SEQUENCE)?);
     if inside.number()? != VERSION {
         return Err(Trouble::Damaged("its version is not 3"));
     }
@@ -50,7 +51,9 @@ pub(super) fn turn(store: &[u8], old: &str, new: Option<&str>, deadline: Deadlin
     }
     let seen = Context::new(&digest::SHA256);
     let mut turn = Turn { old, new, deadline, proved: mac.is_some(), parts: 0, weak: false, seen };
-    let mut reader = Reader::new(only(contents, SEQUENCE)?);
+    // Behind the check, which is made of the bytes as they are.
+    let contents = ber::definite(contents)?;
+    let mut reader = Reader::new(only(&contents, SEQUENCE)?);
     let mut made = Vec::new();
     while !reader.is_empty() {
         made.push(turn.content(reader.inside(SEQUENCE)?)?);
@@ -108,10 +111,15 @@ impl Turn<'_> {
         let after = data.rest();
         let kind = info.one(OID)?.whole;
         let algorithm = info.inside(SEQUENCE)?;
-        let sealed = info.one(OCTETS_0)?.body;
+        let sealed = info.any()?;
+        let sealed = match sealed.tag {
+            OCTETS_0 => Zeroizing::new(sealed.body.to_vec()),
+            INSIDE_0 => ber::joined(sealed.body)?,
+            _ => return Err(Trouble::Damaged("an element is not where it belongs")),
+        };
         info.end()?;
         let scheme = Scheme::parse(algorithm)?;
-        let plain = self.open(&scheme, sealed, "a part with certificates")?;
+        let plain = self.open(&scheme, &sealed, "a part with certificates")?;
         let bags = self.bags(&plain, 0)?;
         let (algorithm, sealed) = self.seal(scheme, &bags)?;
         let info = element(SEQUENCE, &[kind, &algorithm, &element(OCTETS_0, &[&sealed])]);
@@ -122,7 +130,8 @@ impl Turn<'_> {
         if depth > DEPTH_MAX {
             return Err(Trouble::Damaged("its bags are nested too deeply"));
         }
-        let mut reader = Reader::new(only(bags, SEQUENCE)?);
+        let bags = ber::definite(bags)?;
+        let mut reader = Reader::new(only(&bags, SEQUENCE)?);
         let mut made = Vec::new();
         while !reader.is_empty() {
             made.push(self.bag(reader.inside(SEQUENCE)?, depth)?);
@@ -183,7 +192,8 @@ impl Turn<'_> {
             return Err(Trouble::Foreign("it has more than 10000 keys"));
         }
         let plain = scheme.decrypt(self.old, sealed, self.deadline)?;
-        let Some(plain) = plain.filter(|plain| only(plain, SEQUENCE).is_ok()) else {
+        let Some(plain) = plain.filter(|plain| ber::definite(plain).is_ok_and(|plain| only(&plain, SEQUENCE).is_ok()))
+        else {
             return Err(if self.proved { Trouble::OwnPassphrase(what.to_owned()) } else { Trouble::Refused });
         };
         self.proved = true;
