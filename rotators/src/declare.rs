@@ -61,3 +61,14 @@ pub(crate) fn trust() -> [Setting; 4] {
         file("client_key", "its key, in PEM"),
     ]
 }
+
+/// The programs that a service is reached by when a file of its is replaced; read by [`crate::hook::Hooks::of`].
+pub(crate) fn hooks() -> [Setting; 4] {
+    let program = |name, help| Setting { access: Access::Run, ..setting(name, SettingKind::Path, help) };
+    [
+        program("reload", "a program that makes the service read the file again; it gets no secret, and needs check"),
+        program("check", "a program that tries the value at the service: JSON on its input, exit status 0 or 1"),
+        setting("port", SettingKind::Port, "the TCP port that reload and check may connect to"),
+        file("uses", "a file, a folder or a socket that reload and check need"),
+    ]
+}

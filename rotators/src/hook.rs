@@ -10,13 +10,71 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use keywheel_protocol::{Reason, Reply};
+use keywheel_protocol::{Reason, Reply, Request};
+use zeroize::Zeroizing;
 
 use crate::deadline::Deadline;
 use crate::program::{self, SEARCH_PATH};
+use crate::settings::Settings;
+
+/// How a `check` says that the service refuses the value.
+const REFUSED: i32 = 1;
 
 /// How often a program that runs is looked at.
 const LOOK: Duration = Duration::from_millis(5);
+
+/// The programs of a target whose change is to a file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hooks<'a> {
+    /// Makes the service read the file again.
+    pub(crate) reload: Option<Hook<'a>>,
+    /// Tries the value at the service.
+    pub(crate) check: Option<Hook<'a>>,
+}
+
+impl<'a> Hooks<'a> {
+    /// Those that the settings name.
+    pub(crate) fn of(target: Settings<'a>) -> Result<Self, Reply> {
+        let hook = |name: &'static str| target.text(name)?.map(|path| Hook::of(name, path)).transpose();
+        let (reload, check) = (hook("reload")?, hook("check")?);
+        if reload.is_some() && check.is_none() {
+            // The file would be proof enough for a rotation whose reload failed, and nobody would learn of it.
+            let message = "reload needs check: without it, nothing shows that a reload has failed";
+            return Err(Reply::no(Reason::Unsupported, message));
+        }
+        Ok(Self { reload, check })
+    }
+
+    /// What `check` says of the subject, which the file has. Without one, the file is all there is.
+    pub(crate) fn prove(self, request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
+        let Some(check) = self.check else { return Ok(Reply::yes()) };
+        let status = check
+            .run(Some(&fields_as_json(request)?), deadline)
+            .map_err(|error| Reply::not_reached(format!("nothing is known of the service: {error}")))?;
+        match status.code() {
+            Some(0) => Ok(Reply::yes()),
+            Some(REFUSED) => {
+                let message =
+                    "the file has this value, but by check the service refuses it; it may not have read the file yet";
+                Err(Reply::no(Reason::Credential, message))
+            }
+            _ => Err(Reply::not_reached(format!("nothing is known of the service: check ended with {status}"))),
+        }
+    }
+}
+
+/// The subject's fields, as one JSON object on one line.
+fn fields_as_json(request: &Request) -> Result<Zeroizing<Vec<u8>>, Reply> {
+    let fields = request.subject.iter().flat_map(|fields| fields.iter());
+    let fields: std::collections::BTreeMap<&str, &str> = fields.map(|(name, value)| (name, value.expose())).collect();
+    // Each character takes six at most, so that the buffer never moves.
+    let room = fields.iter().map(|(name, value)| 6 * (name.len() + value.len()) + 8).sum::<usize>() + 4;
+    let mut line = Zeroizing::new(Vec::with_capacity(room));
+    serde_json::to_writer(&mut *line, &fields)
+        .map_err(|_| Reply::no(Reason::Unsupported, "the subject can't be written in JSON"))?;
+    line.push(b'\n');
+    Ok(line)
+}
 
 /// A program that a setting names.
 #[derive(Clone, Copy, Debug)]

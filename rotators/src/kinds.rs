@@ -3,8 +3,8 @@
 use keywheel_protocol::{Description, Reply, Request, Yes};
 
 use crate::{
-    aws_iam, exec, file, htpasswd, http_api_key, kerberos, ldap, local, local_account, mongodb, mssql, mysql, postgres,
-    rabbitmq, redis, snmp, ssh_ca, ssh_key, ssh_password,
+    aws_iam, exec, file, htpasswd, http_api_key, kerberos, keystore, ldap, local, local_account, mongodb, mssql, mysql,
+    postgres, rabbitmq, redis, snmp, ssh_ca, ssh_key, ssh_password,
 };
 
 /// A built-in kind of target.
@@ -26,6 +26,7 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "htpasswd", describe: htpasswd::describe, answer: htpasswd::answer },
     Kind { name: "http-api-key", describe: http_api_key::describe, answer: http_api_key::answer },
     Kind { name: "kerberos", describe: kerberos::describe, answer: kerberos::answer },
+    Kind { name: "keystore", describe: keystore::describe, answer: keystore::answer },
     Kind { name: "ldap", describe: ldap::describe, answer: ldap::answer },
     Kind { name: "local", describe: local::describe, answer: local::answer },
     Kind { name: "local-account", describe: local_account::describe, answer: local_account::answer },

@@ -369,6 +369,21 @@ fn file_keeps_the_contract() {
     assert_eq!(fs::read_to_string(&path).expect("read"), document);
 }
 
+#[test]
+fn keystore_keeps_the_contract() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("app.p12");
+    let mut keytool = Command::new("keytool");
+    keytool.args(["-genkeypair", "-keyalg", "EC", "-alias", "app", "-dname", "CN=app", "-storepass", "marker-first"]);
+    assert!(keytool.arg("-keystore").arg(&path).output().expect("keytool is installed").status.success());
+    let target = format!("path={}", path.display());
+    let secrets = json!({ "current": { "username": "app", "password": "marker-first" } });
+    assert_passes("keystore", &["--target", &target, "--restore"], secrets, 2);
+    let mut keytool = Command::new("keytool");
+    keytool.args(["-list", "-storepass", "marker-first", "-keystore"]).arg(&path);
+    assert!(keytool.output().expect("keytool is installed").status.success());
+}
+
 fn sha256(text: &str) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()

@@ -218,6 +218,40 @@ fn i1_file_workers_may_die_anywhere_and_leave_nothing_behind() {
     assert_eq!(left, ["conf"]);
 }
 
+/// A store and the configuration beside it.
+#[test]
+fn i1_keystore_workers_may_die_anywhere_and_leave_nothing_behind() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (path, config) = (folder.path().join("store"), folder.path().join("conf"));
+    let mut keytool = std::process::Command::new("keytool");
+    keytool.args(["-genkeypair", "-keyalg", "EC", "-alias", "app", "-dname", "CN=app", "-storepass", "the-first"]);
+    assert!(keytool.arg("-keystore").arg(&path).output().expect("keytool is installed").status.success());
+    std::fs::write(&config, "store.pass = the-first\n").expect("written");
+    let bare = Place::new("keystore", json!({ "path": path }));
+    let place = bare.clone().with("config", json!(config)).with("config_format", "properties");
+    let place = place.with("config_key", "store.pass");
+    let opens = |password: &str| matches!(bare.verify("app", password), Reply::Yes(_));
+    let mut current = "the-first".to_owned();
+    for point in FAIL_POINTS.iter().filter(|point| !point.contains("retire")) {
+        if point.contains("verify") {
+            dies_and_is_repeated(&place, point, Step::Verify, ("app", &current), (By::Account, "app", &current));
+        } else {
+            let new = format!("newer-{}", point.len());
+            let by_current = (By::Account, "app", current.as_str());
+            dies_and_is_repeated(&place, point, Step::Apply, ("app", &new), by_current);
+            let is_old = point.ends_with("before");
+            assert_eq!((opens(&current), opens(&new)), (is_old, !is_old), "{point}");
+            yes(place.apply("app", &new, by_current));
+            assert_eq!(std::fs::read_to_string(&config).expect("read"), format!("store.pass = {new}\n"), "{point}");
+            current = new;
+        }
+        yes(place.verify("app", &current));
+    }
+    let mut left: Vec<_> = std::fs::read_dir(folder.path()).expect("listed").flatten().map(|e| e.file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["conf", "store"]);
+}
+
 #[test]
 fn i1_local_account_workers_may_die_anywhere() {
     let accounts = Accounts::start(&std::path::Path::new(support::ROTATOR).with_file_name("keywheel-account"));
