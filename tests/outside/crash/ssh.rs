@@ -54,7 +54,7 @@ fn i1_no_kill_of_daemon_or_worker_loses_a_password_that_its_account_types_into_p
 }
 
 #[test]
-fn i1_no_kill_of_daemon_or_worker_loses_a_password_that_an_admin_sets_by_sudo() {
+fn i1_no_kill_of_the_worker_loses_a_password_that_an_admin_sets_by_sudo() {
     let server = Sshd::start();
     let (account, admin) = (server.account("unknown-Password-1"), server.account("Admin-Password-1"));
     let rule = std::path::PathBuf::from(format!("/etc/sudoers.d/{admin}"));
@@ -67,8 +67,6 @@ fn i1_no_kill_of_daemon_or_worker_loses_a_password_that_an_admin_sets_by_sudo() 
     daemon.keywheel_ok(&["import", "host/admin"], "Admin-Password-1");
     rotate(&daemon, "app/shell");
     let opens = LogsIn(|account: &str, password: &str| server.password_logs_in(account, password));
-    let mut daemon = kill_everywhere(daemon, &opens, &["app/shell"]);
-    daemon.start();
     kill_workers(daemon, &opens, "app/shell", "a password by sudo");
 }
 
