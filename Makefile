@@ -1,7 +1,7 @@
 # Everything that is done with this tree, by name. Needs a Rust toolchain; installs the rest with apt, as root or by sudo.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint bench package clean
+.PHONY: help run demo test simulate lint bench package clean
 
 # Where cargo puts what it builds.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -28,6 +28,11 @@ test: ## Runs every test, the crash tests and the tests of the installed package
 	else set -x; \
 	  cargo test --workspace --features $(FAILPOINTS) --no-fail-fast; \
 	fi
+
+simulate: ## Runs the engine through SEEDS worlds full of faults, or tells SEED in full
+	@packaging/setup.sh build
+	KEYWHEEL_SEEDS=$(or $(SEEDS),20000) $(if $(SEED),KEYWHEEL_SEED=$(SEED)) \
+	  cargo test --profile simulate -p keywheel --test simulate -- --nocapture $(if $(SEED),every_seed)
 
 lint: ## Formatting, clippy, and what the tree depends on
 	@packaging/setup.sh build lint

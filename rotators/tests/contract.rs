@@ -190,6 +190,21 @@ fn both_ssh_kinds_keep_the_contract() {
 }
 
 #[test]
+fn ssh_ca_keeps_the_contract() {
+    let server = Sshd::start_with("TrustedUserCAKeys {scratch}/ca.pub");
+    let (port, host_key) = (format!("port={}", server.port), format!("host_key={}", server.fingerprint));
+    let file = format!("trusted_keys={}", server.at("ca.pub").display());
+    let settings = ["host=127.0.0.1", &port, &host_key, &file];
+    let target: Vec<&str> = settings.iter().flat_map(|setting| ["--target", setting]).collect();
+    let options = [&target[..], &["--credential", "account=root", "--restore"]].concat();
+    let pair = |(private, public): &(String, String)| json!({ "username": "root", "private_key": private, "public_key": public });
+    let (first, second) = (server.key_pair("rsa"), server.key_pair("ed25519"));
+    fs::write(server.at("ca.pub"), format!("{}\n", first.1)).expect("written");
+    assert_passes("ssh-ca", &options, json!({ "current": pair(&first), "new": pair(&second) }), 1);
+    assert!(server.authority_logs_in("root", &first.0) && server.authority_logs_in("root", &second.0));
+}
+
+#[test]
 fn rabbitmq_keeps_the_contract_by_itself_and_by_the_admin() {
     let broker = RabbitMq::start();
     broker.create("app", "marker-first", "administrator");

@@ -24,6 +24,9 @@ use crate::time::Timestamp;
 /// The note under which the greatest wall clock time seen is kept.
 pub(super) const NOTE_CLOCK: &str = "clock.greatest";
 
+/// The note under which the wall clock time last seen is kept, right or wrong: what the records' times are reckoned by.
+pub(super) const NOTE_CLOCK_LAST: &str = "clock.last";
+
 /// Records that wait for the audit log at most.
 const UNTOLD_MAX: usize = 10_000;
 
@@ -58,6 +61,8 @@ pub struct Engine<W> {
     pub(super) breakers: Breakers,
     pub(super) clock_guard: ClockGuard,
     pub(super) clock_held: Option<String>,
+    /// What the wall clock showed before this start.
+    pub(super) clock_last_seen: Option<Timestamp>,
     /// Credentials whose step is lost: the daemon was restarted, or an answer could not be stored.
     pub(super) orphans: BTreeSet<CredentialName>,
     /// Why nothing can be stored or audited now, if so.
@@ -79,8 +84,11 @@ impl<W: World> Engine<W> {
     pub fn new(world: W, config: Arc<Config>) -> Result<(Self, EngineHandle), StoreError> {
         let (sender, messages) = mpsc::channel(QUEUE_MAX);
         let handle = EngineHandle { sender, info: Arc::new(Mutex::new(Info::default())) };
-        let greatest = world.books().note(NOTE_CLOCK)?.and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
-        let greatest = greatest.map(|bytes| Timestamp(i64::from_be_bytes(bytes)));
+        let noted = |key| -> Result<Option<Timestamp>, StoreError> {
+            let bytes = world.books().note(key)?.and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
+            Ok(bytes.map(|bytes| Timestamp(i64::from_be_bytes(bytes))))
+        };
+        let (greatest, last_seen) = (noted(NOTE_CLOCK)?, noted(NOTE_CLOCK_LAST)?);
         let clock_guard = ClockGuard::new(greatest, config.limits.clock_jump_max);
         let engine = Self {
             world,
@@ -95,6 +103,7 @@ impl<W: World> Engine<W> {
             breakers: Breakers::default(),
             clock_guard,
             clock_held: None,
+            clock_last_seen: last_seen,
             orphans: BTreeSet::new(),
             store_trouble: None,
             audit_trouble: None,
@@ -406,6 +415,7 @@ impl<W: World> Engine<W> {
         if let Some(greatest) = self.clock_guard.greatest_seen() {
             turn.put_note(NOTE_CLOCK, greatest.0.to_be_bytes().to_vec());
         }
+        turn.put_note(NOTE_CLOCK_LAST, turn.now.0.to_be_bytes().to_vec());
         match self.world.sync_audit() {
             Ok(head) => turn.put_note(NOTE_AUDIT, head.to_bytes()),
             Err(error) => self.audit_failed(&error),

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use super::advance::{Notice, advance, hold, newest, resume};
 use super::lease::is_over;
-use super::run::Engine;
+use super::run::{Engine, NOTE_CLOCK_LAST};
 use super::set_right::{Correction, set_right};
 use super::turn::Turn;
 use super::world::{Books, World};
 use crate::config::Credential;
 use crate::ids::CredentialName;
 use crate::rotation::{Event, Phase};
+use crate::schedule::ClockGuard;
 use crate::store::{Record, StoreError};
 
 /// Records looked at in one sweep.
@@ -208,7 +209,7 @@ impl<W: World> Engine<W> {
                 | Phase::Ending { .. } => {}
             }
         }
-        self.set_right(self.clock_guard.behind(self.world.now()))?;
+        self.set_right(ClockGuard::set_back_since(self.clock_last_seen, self.world.now()))?;
         self.take_config(true)
     }
 
@@ -227,6 +228,7 @@ impl<W: World> Engine<W> {
                 turn = self.commit_when_large(turn);
             }
         }
+        turn.put_note(NOTE_CLOCK_LAST, turn.now.0.to_be_bytes().to_vec());
         self.commit(turn);
         Ok(())
     }

@@ -68,11 +68,10 @@ impl ClockGuard {
         (by.unsigned_abs() > BEHIND_MAX.as_millis() as u64).then_some(by)
     }
 
-    /// By how many milliseconds the wall clock shows less than it has shown, as a number below 0; 0 if it does not. At a
-    /// start this is how it was set while the daemon was down, for all that is known.
-    pub fn behind(&self, wall: Timestamp) -> i64 {
-        let greatest = self.greatest_seen.filter(|greatest| wall + BEHIND_MAX < *greatest);
-        greatest.map_or(0, |greatest| wall.0.saturating_sub(greatest.0))
+    /// By how many milliseconds the wall clock was set back since it showed `last`, as a number below 0; 0 if it was not,
+    /// for all that is known.
+    pub fn set_back_since(last: Option<Timestamp>, wall: Timestamp) -> i64 {
+        last.filter(|last| wall + BEHIND_MAX < *last).map_or(0, |last| wall.0.saturating_sub(last.0))
     }
 
     /// Judges one reading of both clocks. The first after a start may be far ahead: the host was off.
@@ -160,8 +159,8 @@ mod tests {
         assert_eq!(at(90_000_000, 100_012), None);
         assert_eq!(at(0, 100_013), Some(-90_000_000_000));
         assert_eq!(at(0, 100_014), None);
-        let known = ClockGuard::new(Some(Timestamp::from_seconds(500)), Duration::from_secs(3600));
-        let behind = |seconds| known.behind(Timestamp::from_seconds(seconds));
+        let last = Some(Timestamp::from_seconds(500));
+        let behind = |seconds| ClockGuard::set_back_since(last, Timestamp::from_seconds(seconds));
         assert_eq!((behind(600), behind(450), behind(100)), (0, 0, -400_000));
     }
 

@@ -1,14 +1,19 @@
-//! I1 and I4 against a real PostgreSQL, MariaDB, Redis and sshd: the daemon or its worker is killed at every commit and every effect, before and
+//! I1 and I4 for every kind that has a server here: the daemon or its worker is killed at every commit and every effect, before and
 //! after it took hold, and at random moments; whatever is handed out afterwards logs in.
+
+#[path = "crash/databases.rs"]
+pub(crate) mod databases;
+#[path = "crash/local.rs"]
+mod local;
+#[path = "crash/services.rs"]
+mod services;
+#[path = "crash/ssh.rs"]
+mod ssh;
 
 use std::time::{Duration, Instant};
 
-use crate::kit::{
-    Logins, QUICK, begin, by_admin_config, credential, own_role, pause, pg_target, redis_user, role_by_admin, rotate,
-    serves_or_ends, settles_and_logs_in,
-};
-use crate::support::redis::Keeps;
-use crate::support::{Daemon, MariaDb, PATIENCE, PgOptions, Postgres, RabbitMq, Redis, Setup, Sshd, services, within};
+use crate::kit::{Logins, begin, by_admin_config, credential, pause, pg_target, serves_or_ends, settles_and_logs_in};
+use crate::support::{Daemon, PATIENCE, PgOptions, Postgres, Setup, within};
 
 /// The worker's fail points (`FAIL_POINTS` of the rotators, which this package must not link).
 pub(crate) const WORKER_POINTS: &[&str] = &[
@@ -21,165 +26,6 @@ pub(crate) const WORKER_POINTS: &[&str] = &[
 
 /// Hits of one point that are tried at most: far more than one life of the daemon has.
 const HITS_MAX: u32 = 60;
-
-#[test]
-fn i1_no_kill_of_the_daemon_loses_a_role_that_changes_its_own_password() {
-    let pg = Postgres::start(PgOptions::default());
-    let daemon = own_role(&pg);
-    kill_everywhere(daemon, &pg, &["app/db"]);
-}
-
-#[test]
-fn i1_no_kill_of_the_daemon_loses_a_role_that_the_admin_sets() {
-    let pg = Postgres::start(PgOptions::default());
-    let daemon = role_by_admin(&pg);
-    rotate(&daemon, "app/db");
-    kill_everywhere(daemon, &pg, &["app/db"]);
-}
-
-#[test]
-fn i1_no_kill_of_the_daemon_loses_one_of_two_roles_in_turn() {
-    let pg = Postgres::start(PgOptions::default());
-    let daemon = two_roles(&pg);
-    kill_everywhere(daemon, &pg, &["app/db"]);
-}
-
-#[test]
-fn i1_no_kill_of_the_daemon_loses_the_admin_credential_or_who_depends_on_it() {
-    let pg = Postgres::start(PgOptions::default());
-    let daemon = role_by_admin(&pg);
-    rotate(&daemon, "app/db");
-    kill_everywhere(daemon, &pg, &["pg/admin", "app/db"]);
-}
-
-#[test]
-fn i1_no_kill_of_the_worker_loses_a_credential() {
-    let pg = Postgres::start(PgOptions::default());
-    kill_workers(own_role(&pg), &pg, "app/db", "own");
-    let pg = Postgres::start(PgOptions::default());
-    let daemon = role_by_admin(&pg);
-    rotate(&daemon, "app/db");
-    kill_workers(daemon, &pg, "app/db", "by admin");
-    let pg = Postgres::start(PgOptions::default());
-    kill_workers(two_roles(&pg), &pg, "app/db", "in turn");
-}
-
-#[test]
-fn i1_no_kill_of_daemon_or_worker_loses_an_account_of_mariadb_that_the_admin_sets() {
-    let server = MariaDb::start();
-    server.root("CREATE USER app@'%' IDENTIFIED BY 'unknown'");
-    let daemon = Setup::new()
-        .config(format!(
-            "{QUICK}{}{}{}",
-            mariadb_target(&server, "admin = \"db/admin\""),
-            credential("db/admin", "db", "account = \"admin\"\nchange_by = \"account\""),
-            credential("app/db", "db", "account = \"app\"")
-        ))
-        .start();
-    daemon.keywheel_ok(&["import", "db/admin"], &server.admin_password);
-    rotate(&daemon, "app/db");
-    let mut daemon = kill_everywhere(daemon, &server, &["app/db"]);
-    daemon.start();
-    kill_workers(daemon, &server, "app/db", "by MariaDB's admin");
-}
-
-#[test]
-fn i1_no_kill_of_the_worker_loses_an_account_of_mariadb_that_changes_its_own_password() {
-    let server = MariaDb::start();
-    server.root("CREATE USER app@'%' IDENTIFIED BY 'first-of-app'");
-    let own = credential("app/db", "db", "account = \"app\"");
-    let daemon = Setup::new().config(format!("{QUICK}{}{own}", mariadb_target(&server, ""))).start();
-    daemon.keywheel_ok(&["import", "app/db"], "first-of-app");
-    kill_workers(daemon, &server, "app/db", "own account of MariaDB");
-}
-
-#[test]
-fn i1_no_kill_of_daemon_or_worker_loses_a_user_of_redis_with_two_passwords() {
-    let server = Redis::start(Keeps::AclFile);
-    let daemon = redis_user(&server, "grace = \"0s\"");
-    let mut daemon = kill_everywhere(daemon, &server, &["app/cache"]);
-    daemon.start();
-    kill_workers(daemon, &server, "app/cache", "overlap at Redis");
-}
-
-#[test]
-fn i1_no_kill_of_daemon_or_worker_loses_a_key_pair() {
-    let server = Sshd::start();
-    let account = server.account("unused-Password-1");
-    let (private, public) = server.key_pair("rsa");
-    server.authorize(&account, &format!("no-port-forwarding {public}\n"));
-    let daemon = Setup::new()
-        .config(format!(
-            "{QUICK}[target.host]\nkind = \"ssh-key\"\nhost = \"127.0.0.1\"\nport = {}\nhost_key = {:?}\n\
-             lockout = {{ failures = 1000, window = \"1m\" }}\n{}",
-            server.port,
-            server.fingerprint,
-            credential("app/key", "host", &format!("account = {account:?}\ngrace = \"0s\""))
-        ))
-        .start();
-    daemon.keywheel_ok(&["import", "app/key", "--field", "private_key"], &private);
-    let mut daemon = kill_everywhere(daemon, &server, &["app/key"]);
-    daemon.start();
-    kill_workers(daemon, &server, "app/key", "a key pair");
-    let lines = std::fs::read_to_string(Sshd::home(&account).join(".ssh/authorized_keys")).expect("the file");
-    assert_eq!(lines.lines().count(), 1, "the keys before are gone: {lines}");
-    assert!(lines.starts_with("no-port-forwarding ssh-ed25519 ") && lines.ends_with(" a comment\n"), "{lines}");
-}
-
-#[test]
-fn i1_no_kill_of_daemon_or_worker_loses_an_api_key_or_leaves_a_second_one() {
-    let hub = services::jupyterhub();
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/rotators/services/jupyterhub.toml");
-    let target = format!(
-        "[target.hub]\nkind = \"http-api-key\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"disabled\"\nservice = {file:?}\n\
-         admin = \"hub/admin\"\nlockout = {{ failures = 1000, window = \"1m\" }}\n",
-        hub.port
-    );
-    let admin = credential("hub/admin", "hub", "");
-    let app = credential("app/db", "hub", "account = \"app\"\ngrace = \"0s\"");
-    let daemon = Setup::new().config(format!("{QUICK}{target}{admin}{app}")).start();
-    daemon.keywheel_ok(&["import", "hub/admin", "--field", "key"], services::HUB_TOKEN);
-    rotate(&daemon, "app/db");
-    let mut daemon = kill_everywhere(daemon, &hub, &["app/db"]);
-    daemon.start();
-    kill_workers(daemon, &hub, "app/db", "by JupyterHub's admin");
-    let header = format!("Authorization: token {}", services::HUB_TOKEN);
-    let (_, keys) = hub.curl(&["--header", &header, "/hub/api/users/app/tokens"]);
-    let keys: serde_json::Value = serde_json::from_str(&keys).expect("JSON");
-    let count = keys["api_tokens"].as_array().expect("a list").len();
-    // The worker that died last had revoked the old key already.
-    assert_eq!(count, 1, "{keys}");
-}
-
-#[test]
-fn i1_no_kill_of_the_worker_loses_one_of_two_users_of_rabbitmq_in_turn() {
-    let broker = RabbitMq::start();
-    broker.create("app_a", "unknown", "");
-    let target = format!(
-        "[target.mq]\nkind = \"rabbitmq\"\nhost = \"127.0.0.1\"\nport = {}\namqp_port = {}\ntls = \"disabled\"\n\
-         amqp_tls = \"disabled\"\nadmin = \"mq/admin\"\nlockout = {{ failures = 1000, window = \"1m\" }}\n",
-        broker.management, broker.amqp
-    );
-    let admin = credential("mq/admin", "mq", "account = \"admin\"\nchange_by = \"account\"");
-    let turn = credential("app/db", "mq", "accounts = [\"app_a\", \"app_b\"]\ngrace = \"0s\"");
-    let daemon = Setup::new().config(format!("{QUICK}{target}{admin}{turn}")).start();
-    daemon.keywheel_ok(&["import", "mq/admin"], &broker.admin_password);
-    // The second turn makes the user that is not there yet. The admin turns itself over.
-    let [first, second] = [0, 1].map(|_| rotate(&daemon, "app/db"));
-    assert_eq!([first.username, second.username], ["app_a", "app_b"]);
-    daemon.wait_for_phase("app/db", "resting");
-    assert!(!broker.login_works("app_a", &first.password) && broker.login_works("app_b", &second.password));
-    rotate(&daemon, "mq/admin");
-    kill_workers(daemon, &broker, "app/db", "two users of RabbitMQ");
-}
-
-pub(crate) fn mariadb_target(server: &MariaDb, more: &str) -> String {
-    format!(
-        "[target.db]\nkind = \"mysql\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"disabled\"\n{more}\n\
-         lockout = {{ failures = 1000, window = \"1m\" }}\n",
-        server.port
-    )
-}
 
 #[test]
 fn i1_no_kill_at_a_random_moment_loses_a_credential() {
@@ -299,16 +145,6 @@ fn kill_workers(mut daemon: Daemon, server: &impl Logins, name: &str, how: &str)
             fetched.version
         );
     }
-}
-
-fn two_roles(pg: &Postgres) -> Daemon {
-    pg.create_login("app_a", "unknown");
-    pg.create_login("app_b", "unknown");
-    let turn = "accounts = [\"app_a\", \"app_b\"]\nstrategy = \"alternate\"\ngrace = \"0s\"";
-    let daemon = Setup::new().config(by_admin_config(pg, turn)).start();
-    daemon.keywheel_ok(&["import", "pg/admin"], &pg.superuser_password);
-    rotate(&daemon, "app/db");
-    daemon
 }
 
 /// A generator with a fixed seed (Steele, Lea, Flood 2014), so that a failure can be repeated.

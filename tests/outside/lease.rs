@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::crash::{WORKER_POINTS, mariadb_target};
+use crate::crash::{WORKER_POINTS, databases::mariadb_target};
 use crate::kit::{Fetched, Logins, QUICK, credential, fetch, pg_target, redis_target, try_fetch};
 use crate::support::redis::Keeps;
 use crate::support::{

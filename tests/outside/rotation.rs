@@ -7,7 +7,7 @@ use std::{fs, thread};
 
 use serde_json::{Value, json};
 
-use crate::crash::mariadb_target;
+use crate::crash::databases::mariadb_target;
 use crate::kit::{
     QUICK, about_daemon, begin, by_admin_config, credential, fetch, htpasswd_target, own_role, own_role_config,
     password_line, pause, pg_target, role_by_admin, rotate, settled, settles_and_logs_in, try_fetch,

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::fmt;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -88,6 +89,26 @@ pub(crate) struct Tally {
     pub(crate) crashes: u64,
     pub(crate) power_cuts: u64,
     pub(crate) leases: u64,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.commits += other.commits;
+        self.steps += other.steps;
+        self.promotions += other.promotions;
+        self.halts += other.halts;
+        self.crashes += other.crashes;
+        self.power_cuts += other.power_cuts;
+        self.leases += other.leases;
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { commits, steps, promotions, halts, crashes, power_cuts, leases } = self;
+        write!(f, "{commits} commits, {steps} steps, {promotions} promotions, {halts} halts, ")?;
+        write!(f, "{crashes} crashes, {power_cuts} power cuts, {leases} leases")
+    }
 }
 
 pub(crate) struct Inner {

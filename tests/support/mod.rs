@@ -8,6 +8,7 @@
 mod daemon;
 mod http;
 pub mod kdc;
+pub mod local_accounts;
 pub mod mariadb;
 pub mod nspawn;
 mod package;
@@ -16,7 +17,9 @@ pub mod rabbitmq;
 pub mod redis;
 mod scratch;
 pub mod services;
+mod simulated;
 pub mod slapd;
+pub mod snmpd;
 pub mod sshd;
 
 pub use daemon::{Daemon, Ended, Setup, rotator_binary};
@@ -28,6 +31,7 @@ pub use postgres::{PgOptions, Postgres, free_port};
 pub use rabbitmq::RabbitMq;
 pub use redis::Redis;
 pub use scratch::Scratch;
+pub use simulated::Simulated;
 pub use slapd::Slapd;
 pub use sshd::Sshd;
 

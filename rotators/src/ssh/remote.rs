@@ -14,30 +14,44 @@ const FILE_BYTES_MAX: usize = 256 << 10;
 const MISSING: i32 = 66;
 const UNFIT: i32 = 78;
 const MOVED_ON: i32 = 75;
+/// By a signal, at whatever line: among those that leave it in doubt.
+const ENDED: i32 = 143;
+
+/// Whose a file is.
+#[derive(Clone, Copy)]
+pub(crate) enum Whose<'a> {
+    /// The login's own; a relative path begins at its home.
+    Own,
+    /// Of this account, edited by an admin; a relative path begins at the account's home.
+    Account(&'a str),
+    /// The host's: its path is absolute, its folder is there, and everyone may read it.
+    Host,
+}
 
 /// Where the file is, and who it is for.
+#[derive(Clone, Copy)]
 pub(crate) struct File<'a> {
     /// Whose it is.
-    pub(crate) account: &'a str,
-    /// Its path; relative to the account's home if it does not begin with a slash.
+    pub(crate) whose: Whose<'a>,
+    /// Its path.
     pub(crate) path: &'a str,
     /// What the scripts are run with: nothing, or sudo.
     pub(crate) prefix: &'a str,
-    /// Whether the account's own login edits it.
-    pub(crate) own: bool,
 }
 
 impl File<'_> {
     /// Sets `$f` and `$d` to the file and its folder. A link could lead an admin's hand to another file, and a folder that
     /// others can write to gives them the same.
     fn place(&self) -> String {
-        let home = if self.own {
-            "h=$HOME".to_owned()
-        } else {
-            let account = quoted(self.account);
-            format!(
-                "h=$(getent passwd {account} | cut -d: -f6); [ -n \"$h\" ] || {{ echo \"there is no account\" {account} >&2; exit 67; }}"
-            )
+        let home = match self.whose {
+            Whose::Own => "h=$HOME".to_owned(),
+            Whose::Account(account) => {
+                let account = quoted(account);
+                format!(
+                    "h=$(getent passwd {account} | cut -d: -f6); [ -n \"$h\" ] || {{ echo \"there is no account\" {account} >&2; exit 67; }}"
+                )
+            }
+            Whose::Host => "h=".to_owned(),
         };
         format!(
             "set -u; LC_ALL=C; export LC_ALL; umask 077; {home}; p={}; case $p in /*) f=$p ;; *) f=$h/$p ;; esac; d=${{f%/*}}
@@ -66,28 +80,48 @@ fi
         }
     }
 
+    /// Whether it could be replaced, as far as that shows without doing it.
+    pub(crate) fn may_be_replaced(&self, session: &Session) -> Result<(), Reply> {
+        let script = format!(
+            "{}if [ ! -d \"$d\" ]; then echo \"there is no folder $d\" >&2; exit {UNFIT}; fi
+if [ ! -w \"$d\" ]; then echo \"Permission denied: the login can't write to $d\" >&2; exit {UNFIT}; fi",
+            self.place()
+        );
+        let ran = session.run(&self.command(&script), b"", Stage::Question)?;
+        if ran.status == 0 { Ok(()) } else { Err(self.refused(ran.status, &ran.said())) }
+    }
+
     /// Puts `new` in the place of `old`, if that is still what stands there: in one step, with the owner and the mode that it had.
     pub(crate) fn replace(&self, session: &Session, old: &str, new: &str) -> Result<(), Reply> {
         let sum = hex(digest(&SHA256, old.as_bytes()).as_ref());
-        let owner = if self.own { "" } else { "; chown \"$u\" \"$t\"" };
-        let account = quoted(self.account);
+        let made = format!("mkdir \"$d\" && chmod 700 \"$d\" || exit {UNFIT}");
+        let (owner, folder, fresh) = match self.whose {
+            Whose::Own => (String::new(), made, "chmod 600 \"$t\""),
+            Whose::Account(account) => {
+                let account = quoted(account);
+                let owner = format!("u={account}:$(id -g {account}) || exit {UNFIT}");
+                (owner, format!("{made}; chown \"$u\" \"$d\" || exit {UNFIT}"), "chmod 600 \"$t\"; chown \"$u\" \"$t\"")
+            }
+            Whose::Host => {
+                (String::new(), format!("echo \"there is no folder $d\" >&2; exit {UNFIT}"), "chmod 644 \"$t\"")
+            }
+        };
         let script = format!(
-            "{}u={account}:$(id -g {account}) || exit {UNFIT}
-if [ ! -d \"$d\" ]; then mkdir \"$d\" && chmod 700 \"$d\" || exit {UNFIT}; {} fi
+            "{}{owner}
+if [ ! -d \"$d\" ]; then {folder}; fi
 now=$(cat \"$f\" 2>/dev/null | sha256sum | cut -d' ' -f1)
 [ \"$now\" = {sum} ] || {{ echo \"$f was changed meanwhile\" >&2; exit {MOVED_ON}; }}
 t=$(mktemp \"$d/.keywheel.XXXXXX\") || exit {UNFIT}
-trap 'rm -f \"$t\"' EXIT
+trap 'rm -f \"$t\"' EXIT; trap 'exit {ENDED}' HUP INT PIPE TERM
 cat > \"$t\" || exit {UNFIT}
 if [ -e \"$f\" ]; then
   chmod \"$(stat -c %a \"$f\")\" \"$t\" && {{ [ \"$(stat -c %u:%g \"$f\")\" = \"$(stat -c %u:%g \"$t\")\" ] || chown \"$(stat -c %u:%g \"$f\")\" \"$t\"; }} || exit {UNFIT}
-else chmod 600 \"$t\"{owner}; fi || exit {UNFIT}
+else {fresh}; fi || exit {UNFIT}
 [ \"$(wc -c < \"$t\")\" -eq {} ] || {{ echo 'the disk is full' >&2; exit {UNFIT}; }}
 sync \"$t\" 2>/dev/null || sync
 mv -f \"$t\" \"$f\" || exit {UNFIT}
 sync \"$d\" 2>/dev/null || :",
             self.place(),
-            if self.own { String::new() } else { "chown \"$u\" \"$d\" || exit 78;".to_owned() },
             new.len()
         );
         if session.deadline().is_over() {

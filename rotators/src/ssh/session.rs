@@ -161,8 +161,8 @@ impl Target {
         }
         ssh.method_pref(MethodType::HostKey, host_keys).map_err(|error| unreached(&error))?;
         ssh.handshake().map_err(|error| {
-            // LIBSSH2_ERROR_KEX_FAILURE, LIBSSH2_ERROR_METHOD_NONE
-            if matches!(error.code(), ErrorCode::Session(-5 | -8 | -17)) && !self.legacy {
+            // LIBSSH2_ERROR_KEX_FAILURE, LIBSSH2_ERROR_METHOD_NONE; an exchange that began and broke off is another.
+            if matches!(error.code(), ErrorCode::Session(-5 | -17)) && !self.legacy {
                 let message = format!(
                     "{place} and keywheel have no algorithm in common ({}); if the host is that old, say so: legacy_reason on the target",
                     short(&error)

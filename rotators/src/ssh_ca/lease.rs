@@ -1,15 +1,17 @@
 //! Short-lived certificates: one for each lease, on a key that is made for it, signed by the authority that is the target's
 //! admin. No host is asked when it is issued.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::collections::BTreeMap;
 
 use keywheel_protocol::{By, Fields, Reason, Reply, Request, Secret, Step, Yes};
 
-use super::certificate::{Claims, For, sign};
-use super::{PROOF_S, authority, enter, hosts, missing, pair, random, unsupported};
+use super::certificate::{Kind, Terms, sign};
+use super::proof::{PROOF_S, SKEW_S, now, random};
+use super::{hosts, key, listed, missing, principals, unsupported};
 use crate::deadline::Deadline;
 use crate::settings::{Leased, Settings};
-use crate::step::noted;
+use crate::ssh::Auth;
+use crate::step::{Stage, noted};
 
 /// The longest certificate that is issued, in seconds.
 const LIFETIME_MAX_S: u64 = 30 * 86_400;
@@ -20,33 +22,31 @@ pub(super) fn issue(request: &Request, leased: &Leased<'_>) -> Result<Reply, Rep
     let login = request.login.as_ref().filter(|login| login.by == By::Admin);
     let login =
         login.ok_or_else(|| unsupported("give the target an `admin`: the credential that is the authority's key"))?;
-    let ca = authority(&login.fields)?;
+    let ca = key(&login.fields, "login")?;
     let field = |name: &'static str| subject.get(name).ok_or_else(|| missing(name));
-    let key = pair::public_of(field("public_key")?.expose().trim());
-    let key = key.ok_or_else(|| unsupported("certificates are issued on Ed25519 keys"))?;
     let settings = Settings(&request.credential);
-    let holder = holder(settings)?;
-    let principals = principals(settings, leased)?;
-    let extensions = match holder {
-        For::User => listed(settings.text("extensions")?.unwrap_or("permit-pty")),
-        For::Host => Vec::new(),
+    let kind = kind(settings)?;
+    let principals = principals(request, leased.model)?;
+    let extensions = match kind {
+        Kind::User => listed(settings.text("extensions")?.unwrap_or("permit-pty")),
+        Kind::Host => Vec::new(),
     };
     let lifetime_s = leased.expires_in_s.unwrap_or(PROOF_S);
     if lifetime_s == 0 || lifetime_s > LIFETIME_MAX_S {
         return Err(unsupported("a certificate is valid for 1 second to 30 days; see `lifetime` of the credential"));
     }
     let now = now()?;
-    let claims = Claims {
-        holder,
-        key: &key,
-        id: leased.account,
+    let terms = Terms {
+        kind,
         serial: u64::from_be_bytes(random()?),
+        key_id: leased.account,
         principals: &principals,
-        valid: now.saturating_sub(PROOF_S)..now + lifetime_s,
-        extensions: &extensions,
-        nonce: random()?,
+        valid: now.saturating_sub(SKEW_S)..now + lifetime_s,
+        critical_options: BTreeMap::new(),
+        extensions: extensions.into_iter().map(|name| (name, "")).collect(),
     };
-    let certificate = sign(&ca, &claims);
+    let certificate = sign(&ca, field("public_key")?.expose(), &terms, &random()?)
+        .map_err(|refused| unsupported(&refused.to_string()))?;
     if request.step == Step::Rehearse {
         return Ok(noted(Some(format!("it would be signed for {}", principals.join(", ")))));
     }
@@ -55,7 +55,7 @@ pub(super) fn issue(request: &Request, leased: &Leased<'_>) -> Result<Reply, Rep
         fields.insert(name, field(name)?.duplicate());
     }
     fields.insert("username", Secret::new(leased.model.to_owned()));
-    fields.insert("certificate", Secret::new(certificate));
+    fields.insert("certificate", Secret::new(format!("{certificate} {}", leased.account)));
     Ok(Reply::Yes(Yes { fields: Some(fields), ..Yes::default() }))
 }
 
@@ -67,35 +67,20 @@ pub(super) fn prove(request: &Request, leased: &Leased<'_>, deadline: Deadline) 
         // As good as a refused login: it is issued anew.
         return Err(Reply::no(Reason::Credential, "there is no certificate yet"));
     };
-    if holder(Settings(&request.credential))? == For::Host {
+    if kind(Settings(&request.credential))? == Kind::Host {
         return Ok(noted(Some("a host's certificate is proved by those who log in there".to_owned())));
     }
     for host in hosts(request)? {
-        enter(&host, leased.model, key, certificate.expose(), deadline)?;
+        let auth = Auth::Certificate { key, certificate: certificate.expose() };
+        host.log_in(leased.model, &auth, deadline)?.run("true", b"", Stage::Question)?;
     }
     Ok(Reply::yes())
 }
 
-fn holder(settings: Settings<'_>) -> Result<For, Reply> {
+fn kind(settings: Settings<'_>) -> Result<Kind, Reply> {
     match settings.text("certificate")?.unwrap_or("user") {
-        "user" => Ok(For::User),
-        "host" => Ok(For::Host),
+        "user" => Ok(Kind::User),
+        "host" => Ok(Kind::Host),
         other => Err(unsupported(&format!("certificate = {other:?} is not known"))),
     }
-}
-
-fn principals<'a>(settings: Settings<'a>, leased: &Leased<'a>) -> Result<Vec<&'a str>, Reply> {
-    let named = listed(settings.text("principals")?.unwrap_or_default());
-    Ok(if named.is_empty() { vec![leased.model] } else { named })
-}
-
-fn listed(text: &str) -> Vec<&str> {
-    text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect()
-}
-
-/// Seconds since 1970.
-#[expect(clippy::disallowed_methods, reason = "certificates are valid by the wall clock")]
-pub(super) fn now() -> Result<u64, Reply> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map(|now| now.as_secs()).map_err(|_| Reply::not_reached("the clock stands before 1970; nothing was sent"))
 }

@@ -1,28 +1,36 @@
-//! An SSH certificate authority: its key is turned over on the hosts that trust it, and signs a certificate for each lease.
+//! An SSH certificate authority: its key is turned over in the file of authorities (`TrustedUserCAKeys`) of each host that
+//! trusts it, and signs a certificate for each lease.
 //!
-//! A new key is added beside the old one on every host, proved by a login with a certificate that it has signed, and the
-//! old one's line is removed when the grace is over.
+//! A new key is added beside the old one, proved at each host by a login with a certificate that it signed, and the old
+//! one's line is removed when the grace is over.
 
+mod authority;
 mod certificate;
 mod describe;
 mod lease;
-mod pair;
+mod proof;
+mod sites;
 mod wire;
+#[cfg(test)]
+mod with_openssh;
 
-pub(crate) use describe::describe;
-
-use keywheel_protocol::{Account, By, Fields, Reason, Reply, Request, Secret, Step, Yes};
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use keywheel_protocol::{Account, By, Fields, Login, Reason, Reply, Request, Step, Yes};
 
 use crate::deadline::Deadline;
 use crate::settings::Settings;
-use crate::ssh::remote::File;
-use crate::ssh::{Auth, Session, Target, lines};
-use crate::step::{Stage, noted};
-use certificate::{Claims, For};
-use pair::Pair;
+use crate::ssh::remote::{File, Whose};
+use crate::ssh::{Auth, Session, Target, lines, quoted};
+use crate::step::{Stage, is_refused_login, noted, short};
+use authority::Authority;
+pub(crate) use describe::describe;
+use proof::Pass;
+use sites::{Edit, Site, last_one, may_be_replaced, named, replace};
 
-/// How long a certificate that proves a key is valid, and how far a host's clock may be behind.
-const PROOF_S: u64 = 300;
+/// The most hosts of one target: each has a connection open, and a worker may have 64 files.
+const HOSTS_MAX: usize = 32;
 /// The comment of a line that is added.
 const COMMENT: &str = "keywheel";
 
@@ -37,8 +45,8 @@ pub(crate) fn answer(request: &Request) -> Reply {
         (Step::Apply | Step::Rehearse, Some(leased)) => lease::issue(request, &leased),
         (Step::Verify, Some(leased)) => lease::prove(request, &leased, deadline),
         (Step::Retire, Some(_)) => Ok(noted(Some("its certificate ends by itself".to_owned()))),
-        (Step::Apply, None) => trust(request, deadline, true),
-        (Step::Rehearse, None) => trust(request, deadline, false),
+        (Step::Apply, None) => apply(request, deadline, true),
+        (Step::Rehearse, None) => apply(request, deadline, false),
         (Step::Verify, None) => verify(request, deadline),
         (Step::Retire, None) => retire(request, deadline),
         (Step::Discover, _) => discover(request, deadline),
@@ -47,164 +55,265 @@ pub(crate) fn answer(request: &Request) -> Reply {
     done.unwrap_or_else(|reply| reply)
 }
 
-/// Adds the new key on every host. `change` is false for a rehearsal, which stops before a file is replaced.
-fn trust(request: &Request, deadline: Deadline, change: bool) -> Result<Reply, Reply> {
-    let fields = request.subject.as_ref().ok_or_else(|| missing("subject"))?;
-    let public = fields.get("public_key").ok_or_else(|| missing("subject.public_key"))?.expose().trim();
-    let key = lines::key_of(public).filter(|_| !public.contains(['\n', '\r']));
-    let key = key.ok_or_else(|| unsupported("the public_key is not one line of the form: algorithm, key in base64"))?;
-    authority(fields)?;
-    let mut notes = Vec::new();
-    for (index, host) in hosts(request)?.iter().enumerate() {
-        let done = edit(request, host, deadline, change, |old| {
-            Ok((!lines::has(old, key)).then(|| lines::with(old, "", key, COMMENT)))
-        });
-        notes.extend(done.map_err(|reply| later(reply, index > 0 && change))?);
+/// Adds the new key at each host. `change` is false for a rehearsal, which stops before a file is replaced.
+fn apply(request: &Request, deadline: Deadline, change: bool) -> Result<Reply, Reply> {
+    let (_, subject) = subject(request)?;
+    let line = subject.line();
+    let key = key_of(&line)?;
+    let place = Place::of(request)?;
+    let sites = match open(request, &place, deadline) {
+        Err(refused) if change && is_refused_login(&refused) && login(request)?.by == By::Account => {
+            // The old key may have been taken away by hand while the new one stands there already.
+            return verify(request, deadline).map_err(|_| refused);
+        }
+        sites => sites?,
+    };
+    if let Some((site, line)) = sites.iter().find_map(|site| site.unreadable().map(|line| (site, line))) {
+        let message = format!(
+            "line {line} of {} at {} is no key, and sshd reads nothing behind it: take it out first",
+            place.file.path, site.host
+        );
+        return Err(unsupported(&message));
+    }
+    let mut notes: Vec<String> = sites.iter().filter_map(|site| site.session.note.clone()).collect();
+    let without = sites.iter().filter(|site| !site.trusts(key));
+    let edits: Vec<Edit<'_>> = without.map(|site| (site, lines::with(&site.text, "", key, COMMENT))).collect();
+    // Before the first of several hosts is changed, none of them says that it could not be.
+    if !change || edits.len() > 1 {
+        may_be_replaced(&place.file, &edits)?;
+    }
+    if change {
+        replace(&place.file, &edits)?;
+    } else {
+        for site in &sites {
+            notes.extend(place.look(site, request)?);
+        }
     }
     Ok(noted((!notes.is_empty()).then(|| notes.join("; "))))
 }
 
-/// A login at every host with a certificate that the key has just signed.
+/// A login at each host, with a certificate that is signed for it.
 fn verify(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
-    let fields = request.subject.as_ref().ok_or_else(|| missing("subject"))?;
-    let ca = authority(fields)?;
-    let account = fields.username().filter(|name| !name.is_empty()).ok_or_else(|| missing("subject.username"))?;
-    for host in hosts(request)? {
-        opens(&ca, &host, account, deadline)?;
+    let (account, subject) = subject(request)?;
+    let proof = Proof::of(request, account, &subject)?;
+    let mut notes = Vec::new();
+    for target in hosts(request)? {
+        notes.extend(proof.log_in(&target, deadline)?.note);
     }
-    Ok(Reply::yes())
+    Ok(noted((!notes.is_empty()).then(|| notes.join("; "))))
 }
 
-/// Logs in with a throw-away key that the authority vouches for.
-fn opens(ca: &Pair, host: &Target, account: &str, deadline: Deadline) -> Result<(), Reply> {
-    let throw_away = Pair::fresh().map_err(no_random)?;
-    let key = throw_away.public().try_into().map_err(|_| unsupported("a public key has 32 bytes"))?;
-    let now = lease::now()?;
-    let claims = Claims {
-        holder: For::User,
-        key: &key,
-        id: "keywheel proof",
-        serial: u64::from_be_bytes(random()?),
-        principals: &[account],
-        valid: now.saturating_sub(PROOF_S)..now + PROOF_S,
-        extensions: &[],
-        nonce: random()?,
-    };
-    let certificate = certificate::sign(ca, &claims);
-    enter(host, account, &throw_away.private(), &certificate, deadline)
-}
-
-/// A login with a certificate, and a command.
-fn enter(host: &Target, account: &str, key: &Secret, certificate: &str, deadline: Deadline) -> Result<(), Reply> {
-    let session = host.log_in(account, &Auth::Certificate { key, certificate }, deadline)?;
-    session.run("true", b"", Stage::Question).map(|_| ())
-}
-
-/// Takes the old key's lines away, if there is another that opens every host.
+/// Takes the old key's lines away, at each host that has them.
 fn retire(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
-    let fields = request.subject.as_ref().ok_or_else(|| missing("subject"))?;
-    let public = fields.get("public_key").ok_or_else(|| missing("subject.public_key"))?.expose().trim();
-    let key = lines::key_of(public).ok_or_else(|| missing("subject.public_key"))?;
-    for (index, host) in hosts(request)?.iter().enumerate() {
-        let done = edit(request, host, deadline, true, |old| {
-            if !lines::has(old, key) {
-                return Ok(None);
-            }
-            let new = lines::without(old, key);
-            if lines::keys(&new).next().is_none() {
-                let message = format!("{} trusts no other authority; the new one is not there", host.host());
-                return Err(unsupported(&message));
-            }
-            Ok(Some(new))
-        });
-        done.map_err(|reply| later(reply, index > 0))?;
+    let (account, subject) = subject(request)?;
+    let line = subject.line();
+    let key = key_of(&line)?;
+    let login = login(request)?;
+    let own = login.fields.get("public_key").and_then(|public| lines::key_of(public.expose()));
+    if login.by == By::Account && own == Some(key) {
+        return Err(unsupported("the login is by the authority that is to be taken away"));
     }
-    Ok(noted(Some("certificates that it has signed open nothing any more; connections that are open stay".to_owned())))
+    let place = Place::of(request)?;
+    let sites = open(request, &place, deadline)?;
+    let (mut edits, mut notes) = (Vec::new(), Vec::new());
+    for site in sites.iter().filter(|site| lines::has(&site.text, key)) {
+        let new = lines::without(&site.text, key);
+        if sites::trusted(&new).next().is_none() {
+            return Err(last_one(&site.host, place.file.path));
+        }
+        edits.push((site, new));
+    }
+    let proof = Proof::of(request, account, &subject)?;
+    for target in place.targets.iter().filter(|target| edits.iter().any(|(site, _)| site.host == target.host())) {
+        match proof.log_in(target, deadline) {
+            Ok(_) => {}
+            // Its line is there, so that it goes; that it opened nothing any more is for the operator to know.
+            Err(refused) if is_refused_login(&refused) => {
+                notes.push(format!("{} took no certificate of it before either", target.host()));
+            }
+            Err(reply) => return Err(named(reply, target.host())),
+        }
+    }
+    if edits.is_empty() {
+        return Ok(Reply::yes());
+    }
+    if edits.len() > 1 {
+        may_be_replaced(&place.file, &edits)?;
+    }
+    replace(&place.file, &edits)?;
+    notes.push("connections that are open stay".to_owned());
+    Ok(noted(Some(notes.join("; "))))
 }
 
-/// The authorities that the first host trusts.
+/// The authorities that each host trusts by this file.
 fn discover(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
-    let hosts = hosts(request)?;
-    let host = hosts.first().ok_or_else(|| missing("host"))?;
-    let session = admin(request, host, deadline)?;
-    let text = file(request, host)?.read(&session)?;
-    let accounts = lines::keys(&text).map(|line| {
-        let mut facts = serde_json::Map::new();
-        facts.insert("type".to_owned(), line.kind.into());
-        facts.insert("key".to_owned(), line.blob.into());
-        Account { name: line.comment.to_owned(), facts }
-    });
-    Ok(Reply::Yes(Yes { accounts: Some(accounts.collect()), ..Yes::default() }))
-}
-
-/// Replaces the file on one host by what `change` makes of it, if that is anything.
-fn edit(
-    request: &Request,
-    host: &Target,
-    deadline: Deadline,
-    send: bool,
-    change: impl FnOnce(&str) -> Result<Option<String>, Reply>,
-) -> Result<Option<String>, Reply> {
-    let session = admin(request, host, deadline)?;
-    let file = file(request, host)?;
-    let old = file.read(&session)?;
-    if let Some(new) = change(&old)?.filter(|_| send) {
-        file.replace(&session, &old, &new)?;
+    let place = Place::of(request)?;
+    let sites = open(request, &place, deadline)?;
+    let mut accounts = Vec::new();
+    for site in &sites {
+        for line in site.keys() {
+            let fingerprint = fingerprint(line.blob);
+            let mut facts = serde_json::Map::new();
+            facts.insert("host".to_owned(), site.host.clone().into());
+            facts.insert("type".to_owned(), line.kind.into());
+            facts.insert("fingerprint".to_owned(), fingerprint.clone().into());
+            let name = if line.comment.is_empty() { fingerprint } else { line.comment.to_owned() };
+            accounts.push(Account { name, facts });
+        }
     }
-    Ok(session.note.clone())
+    Ok(Reply::Yes(Yes { accounts: Some(accounts), ..Yes::default() }))
 }
 
-fn file<'a>(request: &'a Request, host: &Target) -> Result<File<'a>, Reply> {
-    let path = Settings(&request.target).text("trusted_keys")?.unwrap_or("/etc/ssh/keywheel_user_ca.pub");
-    if !path.starts_with('/') {
-        return Err(unsupported("trusted_keys must be a whole path, beginning with a slash"));
+/// As `ssh-keygen -l` prints it.
+fn fingerprint(blob: &str) -> String {
+    let bytes = STANDARD.decode(blob).unwrap_or_default();
+    format!("SHA256:{}", STANDARD_NO_PAD.encode(digest(&SHA256, &bytes)))
+}
+
+/// The account that certificates log in as, and the key of the subject, whose two halves must belong together: what is
+/// added is what signs.
+fn subject(request: &Request) -> Result<(&str, Authority), Reply> {
+    let fields: &Fields = request.subject.as_ref().ok_or_else(|| missing("subject"))?;
+    let account = fields.username().filter(|name| !name.is_empty()).ok_or_else(|| missing("subject.username"))?;
+    let authority = key(fields, "subject")?;
+    let public = fields.get("public_key").and_then(|public| lines::key_of(public.expose().trim()));
+    if public.is_some() && public != lines::key_of(&authority.line()) {
+        return Err(unsupported("the public_key is not that of the private_key"));
     }
-    Ok(File { account: "root", path, prefix: if host.sudo { "sudo -n " } else { "" }, own: false })
+    Ok((account, authority))
 }
 
-/// The connection that edits the file.
-fn admin(request: &Request, host: &Target, deadline: Deadline) -> Result<Session, Reply> {
-    let login = request.login.as_ref().filter(|login| login.by == By::Admin);
-    let login =
-        login.ok_or_else(|| unsupported("an authority's key opens no host by itself: give the target an admin"))?;
-    let (user, auth) = Auth::of(&login.fields)?;
-    host.log_in(user, &auth, deadline)
+fn key(fields: &Fields, whose: &str) -> Result<Authority, Reply> {
+    let private = fields.get("private_key").ok_or_else(|| missing(&format!("{whose}.private_key")))?;
+    Authority::read(private).map_err(|error| Reply::no(Reason::Unsupported, error.to_string()))
 }
 
+fn key_of(line: &str) -> Result<(&str, &str), Reply> {
+    lines::key_of(line).ok_or_else(|| missing("subject.public_key"))
+}
+
+/// Where the file is, and how it is reached.
+struct Place<'a> {
+    targets: Vec<Target>,
+    file: File<'a>,
+}
+
+impl<'a> Place<'a> {
+    fn of(request: &'a Request) -> Result<Self, Reply> {
+        let path = Settings(&request.target).text("trusted_keys")?.unwrap_or(describe::PATH);
+        if !path.starts_with('/') {
+            return Err(unsupported("trusted_keys must be a whole path, beginning with a slash"));
+        }
+        let targets = hosts(request)?;
+        let prefix = if targets.iter().any(|target| target.sudo) { "sudo -n " } else { "" };
+        Ok(Self { targets, file: File { whose: Whose::Host, path, prefix } })
+    }
+
+    /// What a rehearsal sees beside the file: whether the account of the proof is there, and whether sshd reads the file.
+    fn look(&self, site: &Site, request: &Request) -> Result<Option<String>, Reply> {
+        let (account, _) = subject(request)?;
+        let ran = site.session.run(&format!("getent passwd {}", quoted(account)), b"", Stage::Question)?;
+        if ran.status == 2 {
+            return Err(Reply::no(Reason::Missing, format!("{}: there is no account {account}", site.host)));
+        }
+        let script = "PATH=$PATH:/usr/sbin:/sbin; sshd -T 2>/dev/null | grep -i '^trustedusercakeys '";
+        let ran = site.session.run(&format!("{}sh -c {}", self.file.prefix, quoted(script)), b"", Stage::Question)?;
+        let named = ran.output.trim().split_once(' ').map_or("", |(_, path)| path);
+        Ok((!named.is_empty() && named != self.file.path).then(|| {
+            format!("sshd -T of {} has TrustedUserCAKeys {}, not {}", site.host, short(named), self.file.path)
+        }))
+    }
+}
+
+/// The host, and those of `also` with the same settings.
 fn hosts(request: &Request) -> Result<Vec<Target>, Reply> {
     let first = Target::of(request)?;
-    let also = Settings(&request.target).text("also")?.unwrap_or_default();
-    let further: Vec<Target> =
-        also.split(',').map(str::trim).filter(|host| !host.is_empty()).map(|host| first.at(host)).collect();
-    Ok([first].into_iter().chain(further).collect())
-}
-
-/// The pair of an authority.
-fn authority(fields: &Fields) -> Result<Pair, Reply> {
-    let key = fields.get("private_key").ok_or_else(|| missing("private_key"))?;
-    Pair::parse(key.expose()).ok_or_else(|| {
-        unsupported("the authority's private key must be Ed25519, in OpenSSH's format, without a passphrase")
-    })
-}
-
-/// With one host changed, a no of the next is not a no of the whole.
-fn later(reply: Reply, begun: bool) -> Reply {
-    match reply {
-        Reply::No { message, .. } | Reply::NotReached { message } if begun => {
-            Reply::in_doubt(format!("the hosts before it were changed: {message}"))
+    let mut hosts = vec![first];
+    for host in listed(Settings(&request.target).text("also")?.unwrap_or_default()) {
+        if hosts.iter().all(|known| known.host() != host) {
+            hosts.push(hosts[0].at(host));
         }
-        reply => reply,
     }
+    if hosts.len() > HOSTS_MAX {
+        return Err(unsupported(&format!("{} hosts, and {HOSTS_MAX} is the most of one target", hosts.len())));
+    }
+    Ok(hosts)
 }
 
-fn random<const N: usize>() -> Result<[u8; N], Reply> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(no_random)?;
-    Ok(bytes)
+/// What a setting names, divided by commas.
+fn listed(text: &str) -> Vec<&str> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect()
 }
 
-fn no_random(error: getrandom::Error) -> Reply {
-    Reply::not_reached(format!("no random bytes could be drawn, and nothing was sent: {error}"))
+/// Who a certificate names: as configured, or else the account.
+fn principals<'a>(request: &'a Request, account: &'a str) -> Result<Vec<&'a str>, Reply> {
+    let named = listed(Settings(&request.credential).text("principals")?.unwrap_or_default());
+    Ok(if named.is_empty() { vec![account] } else { named })
+}
+
+fn login(request: &Request) -> Result<&Login, Reply> {
+    request.login.as_ref().ok_or_else(|| missing("login"))
+}
+
+/// Logs in at each host, as whoever edits the file, and reads it.
+fn open(request: &Request, place: &Place<'_>, deadline: Deadline) -> Result<Vec<Site>, Reply> {
+    let login = login(request)?;
+    let authority = match login.by {
+        By::Admin => None,
+        By::Account => Some(key(&login.fields, "login")?),
+    };
+    let own = match &authority {
+        Some(authority) => {
+            let account = login.fields.username().filter(|name| !name.is_empty());
+            Some(Proof::of(request, account.ok_or_else(|| missing("login.username"))?, authority)?)
+        }
+        None => None,
+    };
+    let mut sites = Vec::new();
+    for target in &place.targets {
+        let session = match &own {
+            Some(own) => own.log_in(target, deadline)?,
+            None => {
+                let (user, auth) = Auth::of(&login.fields)?;
+                target.log_in(user, &auth, deadline)?
+            }
+        };
+        let text = place.file.read(&session).map_err(|reply| named(reply, target.host()))?;
+        sites.push(Site { host: target.host().to_owned(), session, text });
+    }
+    Ok(sites)
+}
+
+/// Logins by certificates of an authority.
+struct Proof<'a> {
+    pass: Pass,
+    account: &'a str,
+    principals: Vec<&'a str>,
+}
+
+impl<'a> Proof<'a> {
+    fn of(request: &'a Request, account: &'a str, authority: &Authority) -> Result<Self, Reply> {
+        let principals = principals(request, account)?;
+        let pass = Pass::new(authority, &principals, request.token.as_deref())?;
+        Ok(Self { pass, account, principals })
+    }
+
+    /// A login, and a command; an account whose shell runs none has let the certificate in all the same.
+    fn log_in(&self, target: &Target, deadline: Deadline) -> Result<Session, Reply> {
+        let session = target.log_in(self.account, &self.pass.auth(), deadline).map_err(|reply| match reply {
+            Reply::No { reason: Reason::Credential, message, retry_after_s } => {
+                let message = format!(
+                    "{message} by a certificate for {}; sshd's log there says why: TrustedUserCAKeys must name the file, \
+                     and the account must take that name",
+                    self.principals.join(", ")
+                );
+                Reply::No { reason: Reason::Credential, message, retry_after_s }
+            }
+            reply => reply,
+        })?;
+        session.run("true", b"", Stage::Question)?;
+        Ok(session)
+    }
 }
 
 fn missing(what: &str) -> Reply {

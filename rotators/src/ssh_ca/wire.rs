@@ -1,48 +1,56 @@
-//! The encoding of SSH (RFC 4251, section 5): numbers in network order, strings with their length before them.
+//! Strings and numbers as SSH writes them (RFC 4251, section 5).
 
-use zeroize::Zeroizing;
-
-/// Puts one thing behind the other.
-#[derive(Default)]
-pub(super) struct Writer(Zeroizing<Vec<u8>>);
-
-impl Writer {
-    pub(super) fn raw(mut self, bytes: &[u8]) -> Self {
-        self.0.extend_from_slice(bytes);
-        self
-    }
-
-    pub(super) fn number(self, number: u32) -> Self {
-        self.raw(&number.to_be_bytes())
-    }
-
-    pub(super) fn long(self, number: u64) -> Self {
-        self.raw(&number.to_be_bytes())
-    }
-
-    pub(super) fn string(self, bytes: &[u8]) -> Self {
-        self.number(u32::try_from(bytes.len()).unwrap_or(u32::MAX)).raw(bytes)
-    }
-
-    pub(super) fn done(self) -> Vec<u8> {
-        self.0.to_vec()
-    }
+/// Appends a string: its length in four bytes, and itself.
+pub(super) fn put(to: &mut Vec<u8>, bytes: &[u8]) {
+    to.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
+    to.extend_from_slice(bytes);
 }
 
-/// Takes one thing after the other.
-pub(super) struct Reader<'a>(pub(super) &'a [u8]);
+/// Appends a number that is not negative: no zeros in front, but for one where its first bit would be taken for a sign.
+pub(super) fn put_number(to: &mut Vec<u8>, digits: &[u8]) {
+    let digits = without_zeros(digits);
+    let sign = digits.first().is_some_and(|first| *first >= 0x80);
+    let length = digits.len() + usize::from(sign);
+    to.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
+    to.extend(sign.then_some(0));
+    to.extend_from_slice(digits);
+}
 
-impl<'a> Reader<'a> {
-    pub(super) fn number(&mut self) -> Option<u32> {
-        let (number, rest) = self.0.split_first_chunk::<4>()?;
-        self.0 = rest;
-        Some(u32::from_be_bytes(*number))
-    }
+/// Takes a string off the front.
+pub(super) fn take<'a>(from: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, rest) = from.split_first_chunk::<4>()?;
+    let (string, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+    *from = rest;
+    Some(string)
+}
 
-    pub(super) fn string(&mut self) -> Option<&'a [u8]> {
-        let length = self.number()? as usize;
-        let (string, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(string)
+/// Takes a number off the front, without zeros before it.
+pub(super) fn take_number<'a>(from: &mut &'a [u8]) -> Option<&'a [u8]> {
+    take(from).map(without_zeros)
+}
+
+fn without_zeros(digits: &[u8]) -> &[u8] {
+    let zeros = digits.iter().take_while(|digit| **digit == 0).count();
+    digits.get(zeros..).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_the_standard_shows_them() {
+        let written = |digits: &[u8]| {
+            let mut bytes = Vec::new();
+            put_number(&mut bytes, digits);
+            bytes
+        };
+        assert_eq!(written(&[0, 0]), [0, 0, 0, 0]);
+        assert_eq!(written(&[0, 0x80]), [0, 0, 0, 2, 0, 0x80]);
+        assert_eq!(written(&[0x09, 0xa3]), [0, 0, 0, 2, 0x09, 0xa3]);
+        let bytes = [0, 0, 0, 2, 0, 0x80, 0, 0, 0, 9, 1];
+        let mut rest = bytes.as_slice();
+        assert_eq!(take_number(&mut rest), Some([0x80].as_slice()));
+        assert_eq!((take(&mut rest), rest.len()), (None, 5), "it says to be longer than it is");
     }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::deadline::Deadline;
 use crate::declare::{default, required, text};
 use crate::settings::Settings;
-use crate::ssh::remote::File;
+use crate::ssh::remote::{File, Whose};
 use crate::ssh::{self, Auth, Session, Target, lines};
 use crate::step::{Stage, is_refused_login, noted};
 
@@ -67,8 +67,7 @@ fn apply(request: &Request, deadline: Deadline, change: bool) -> Result<Reply, R
         }
         session => session?,
     };
-    let place = place(request, &target, account)?;
-    let file = place.file();
+    let file = file(request, &target, account)?;
     let old = file.read(&session)?;
     let note = session.note.clone();
     if lines::has(&old, key) {
@@ -103,8 +102,7 @@ fn retire(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     }
     let target = Target::of(request)?;
     let session = changer(request, &target, deadline)?;
-    let place = place(request, &target, account)?;
-    let file = place.file();
+    let file = file(request, &target, account)?;
     let old = file.read(&session)?;
     if !lines::has(&old, key) {
         return Ok(Reply::yes());
@@ -123,7 +121,7 @@ fn discover(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     let login = request.login.as_ref().ok_or_else(|| missing("login"))?;
     let (user, auth) = Auth::of(&login.fields)?;
     let session = Target::of(request)?.log_in(user, &auth, deadline)?;
-    let file = File { account: user, path: ".ssh/authorized_keys", prefix: "", own: true };
+    let file = File { whose: Whose::Own, path: ".ssh/authorized_keys", prefix: "" };
     let text = file.read(&session)?;
     let accounts = lines::keys(&text).map(|line| {
         let mut facts = serde_json::Map::new();
@@ -157,21 +155,7 @@ fn changer(request: &Request, target: &Target, deadline: Deadline) -> Result<Ses
     target.log_in(user, &auth, deadline)
 }
 
-/// Owns what [`File`] borrows.
-struct Place<'a> {
-    account: &'a str,
-    path: &'a str,
-    prefix: &'static str,
-    own: bool,
-}
-
-impl Place<'_> {
-    fn file(&self) -> File<'_> {
-        File { account: self.account, path: self.path, prefix: self.prefix, own: self.own }
-    }
-}
-
-fn place<'a>(request: &'a Request, target: &Target, account: &'a str) -> Result<Place<'a>, Reply> {
+fn file<'a>(request: &'a Request, target: &Target, account: &'a str) -> Result<File<'a>, Reply> {
     let path = Settings(&request.credential).text("authorized_keys")?.unwrap_or(".ssh/authorized_keys");
     let login = request.login.as_ref().ok_or_else(|| missing("login"))?;
     let own = login.by == By::Account;
@@ -180,7 +164,7 @@ fn place<'a>(request: &'a Request, target: &Target, account: &'a str) -> Result<
         return Err(Reply::no(Reason::Unsupported, message));
     }
     let prefix = if target.sudo && !own { "sudo -n " } else { "" };
-    Ok(Place { account, path, prefix, own })
+    Ok(File { whose: if own { Whose::Own } else { Whose::Account(account) }, path, prefix })
 }
 
 /// Options and comment of the new line: as configured, or those of the line that it will take the place of.
