@@ -1,7 +1,7 @@
 # Everything that is done with this tree, by name. Needs a Rust toolchain; installs the rest with apt, as root or by sudo.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test simulate lint bench package clean
+.PHONY: help run demo test simulate soak lint bench package clean
 
 # Where cargo puts what it builds.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -33,6 +33,12 @@ simulate: ## Runs the engine through SEEDS worlds full of faults, or tells SEED 
 	@packaging/setup.sh build
 	KEYWHEEL_SEEDS=$(or $(SEEDS),20000) $(if $(SEED),KEYWHEEL_SEED=$(SEED)) \
 	  cargo test --profile simulate -p keywheel --test simulate -- --nocapture $(if $(SEED),every_seed)
+
+soak: ## Kills the daemon KILLS times at random moments for each of five real kinds (300: about two hours)
+	@packaging/setup.sh build test
+	cargo build --workspace --bins --features $(FAILPOINTS)
+	KEYWHEEL_KILLS=$(or $(KILLS),300) cargo test -p keywheel --features $(FAILPOINTS) --test outside soak_ \
+	  -- --ignored --nocapture --test-threads 2
 
 lint: ## Formatting, clippy, and what the tree depends on
 	@packaging/setup.sh build lint

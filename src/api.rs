@@ -76,6 +76,9 @@ pub struct DaemonStatus {
     pub broken_targets: Vec<TargetName>,
     /// Why the last reload was refused, if it was.
     pub reload_error: Option<String>,
+    /// Why the last scheduled backup was not made, if it was not.
+    #[serde(default)]
+    pub backup_error: Option<String>,
 }
 
 /// One credential at a glance.
@@ -140,6 +143,12 @@ pub struct Show {
     pub entropy_bits: f64,
     /// Settings in force for target and credential, none of them secret.
     pub settings: serde_json::Value,
+    /// When the current version last logged in, as far as the daemon has seen.
+    #[serde(default)]
+    pub verified: Option<Timestamp>,
+    /// When it is looked next whether it still does.
+    #[serde(default)]
+    pub verify_at: Option<Timestamp>,
     /// The grants that cover it.
     pub grants: Vec<String>,
 }
@@ -380,6 +389,14 @@ pub struct AuditVerdict {
 pub struct Reloaded {
     /// What changed, one line each.
     pub changes: Vec<String>,
+}
+
+/// `backup`.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Backup {
+    /// In the place of the configured recipients.
+    pub passphrase: Option<String>,
 }
 
 /// `POST /v1/unseal`: the passphrase.

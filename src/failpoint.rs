@@ -14,12 +14,16 @@ pub const ALL: &[&str] = &[
     "store.compact.renamed",
 ];
 
+/// Every fail point of `keywheel rekey`.
+pub const REKEY: &[&str] =
+    &["rekey.key.made", "rekey.before", "rekey.after", "rekey.deep.copied", "rekey.deep.exchanged"];
+
 /// Ends the process with SIGKILL if `KEYWHEEL_FAILPOINT` is `name`, or `name:N` and this is the N-th time here.
 #[cfg(feature = "failpoints")]
 pub fn hit(name: &'static str) {
     use std::sync::atomic::{AtomicU32, Ordering};
     static HITS: AtomicU32 = AtomicU32::new(0);
-    debug_assert!(ALL.contains(&name), "{name} is not listed");
+    debug_assert!(ALL.iter().chain(REKEY).any(|known| *known == name), "{name} is not listed");
     let Ok(wanted) = std::env::var("KEYWHEEL_FAILPOINT") else { return };
     let (wanted, count) = wanted.split_once(':').unwrap_or((wanted.as_str(), "1"));
     if wanted == name && HITS.fetch_add(1, Ordering::SeqCst) + 1 >= count.parse().unwrap_or(1) {

@@ -4,11 +4,13 @@
 
 pub mod api;
 pub mod audit;
+pub mod backup;
 pub mod cli;
 pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod engine;
+pub mod escrow;
 pub mod failpoint;
 pub mod generate;
 pub mod ids;

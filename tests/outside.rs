@@ -5,8 +5,14 @@
 
 mod support;
 
+#[path = "outside/backup.rs"]
+mod backup;
 #[path = "outside/crash.rs"]
 mod crash;
+#[path = "outside/doctor.rs"]
+mod doctor;
+#[path = "outside/drift.rs"]
+mod drift;
 #[path = "outside/faults.rs"]
 mod faults;
 #[path = "outside/handout.rs"]
@@ -21,5 +27,9 @@ mod lease;
 mod overlap;
 #[path = "outside/own_keys.rs"]
 mod own_keys;
+#[path = "outside/rekey.rs"]
+mod rekey;
 #[path = "outside/rotation.rs"]
 mod rotation;
+#[path = "outside/shutdown.rs"]
+mod shutdown;

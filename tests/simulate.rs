@@ -32,7 +32,7 @@ use run::run;
 use world::Tally;
 
 /// Seeds in a test run; `make simulate` runs more, and faster.
-const SEEDS: u64 = 1000;
+const SEEDS: u64 = 20_000;
 
 /// Within so many seeds a fault has to be found.
 const FOUND_WITHIN: u64 = 5000;

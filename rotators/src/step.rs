@@ -95,6 +95,14 @@ pub(crate) fn lost(stage: Stage, what: &str) -> Reply {
     }
 }
 
+/// The verdict on a no that came after a part of the change was made: it is no longer a no.
+pub(crate) fn begun(reply: Reply) -> Reply {
+    match reply {
+        Reply::No { message, .. } | Reply::NotReached { message } => Reply::in_doubt(message),
+        reply => reply,
+    }
+}
+
 /// The verdict on a no that may be a yes another time.
 pub(crate) fn try_later(words: &str) -> Reply {
     Reply::not_reached(format!("nothing was changed: {words}"))

@@ -102,6 +102,8 @@ fn every_changed_removed_or_reordered_line_is_found() {
 fn a_log_that_was_made_anew_is_found_by_the_head() {
     let (dir, path) = scratch();
     let head = filled(&path, 3);
+    // Lines of the same millisecond would be the same lines.
+    std::thread::sleep(std::time::Duration::from_millis(2));
     let forged = dir.path().join("forged");
     filled(&forged, 5);
     let against = |path: &Path| verify_against(path, head).expect("read").damage;

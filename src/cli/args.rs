@@ -11,7 +11,8 @@ use crate::ids::{CredentialName, TargetName, Version};
 const AFTER_HELP: &str = "\
 Exit status:
   0   done
-  1   status: something is halted or overdue; why: no grant allows it; audit verify: the log is damaged
+  1   status: something is halted or overdue, or the last scheduled backup failed; why: no grant allows it;
+      audit verify, doctor: damage was found
   64  the command line makes no sense             65  the secret given is unusable
   66  no such credential, target or file          69  the daemon does not run, or the target said no
   70  a defect of keywheel                        73  a file could not be made
@@ -35,6 +36,35 @@ Examples:
       the version after 7, as soon as there is one
   curl --unix-socket /run/keywheel/keywheel.sock http://localhost/v1/credentials/billing/db
       the same without this command";
+
+/// What the page of `doctor` ends with.
+const AFTER_DOCTOR: &str = "\
+The daemon is stopped first (`systemctl stop keywheeld`); of a store in use only folder, key and audit log are looked
+at. Nothing is changed without --repair or --accept-older. Root works as the owner of the store.
+
+Each line begins with
+  ok        all is well
+  heals     the next start of the daemon mends it, and says so in its log
+  damaged   the daemon will not start, or not do all it should: the help says what to do
+  not seen  it could not be looked at
+
+Exit status: 0 if all is well or heals, 1 if something is damaged, 75 if something could not be looked at.";
+
+/// What the page of `restore` ends with.
+const AFTER_RESTORE: &str = "\
+Nothing that is restored is believed: keywheeld logs in with each value first and hands it out when that has succeeded.
+What no longer logs in is halted; `keywheel adopt` or `keywheel reconcile` sets it right.
+
+Example:
+  keywheel restore /media/usb/keywheel.age -i /media/usb/operator.key";
+
+/// What the page of `rekey` ends with.
+const AFTER_REKEY: &str = "\
+If it is interrupted, by a power cut or otherwise, give the same command again: it goes on where it was. Until then the store
+opens by the old key file or by the new one, which ends in .new.
+
+A copy of the store from before opens by the old master key as it did. Use --deep, and rotate what is in it, where somebody
+may have such a copy and the key.";
 
 /// Operates keywheeld, and fetches credentials from it.
 #[derive(Debug, Parser)]
@@ -127,6 +157,9 @@ pub enum Command {
     AcceptClock,
     /// Find all problems of a configuration; needs no daemon
     Check(Check),
+    /// What is wrong with the store, the key and the audit log, and what can be done; needs no daemon
+    #[command(after_long_help = AFTER_DOCTOR)]
+    Doctor(Doctor),
     /// When a credential is due: the next firings and what is odd about them
     Schedule(Name),
     /// The audit log
@@ -149,6 +182,23 @@ pub enum Command {
     /// The master key
     #[command(subcommand)]
     Key(Key),
+    /// Write the whole store into one age file for the recipients in [backup]; the daemon goes on serving
+    Backup(Backup),
+    /// Make the store from a backup, on this host or another one; the daemon must not run
+    #[command(after_long_help = AFTER_RESTORE)]
+    Restore(Restore),
+    /// Give the store another master key; the daemon must not run
+    #[command(after_long_help = AFTER_REKEY)]
+    Rekey(Rekey),
+    /// What the escrow log holds; needs no daemon, and may be done on another host
+    Escrow(Escrow),
+    /// Encrypt standard input, for the daemon
+    #[command(hide = true)]
+    AgeEncrypt {
+        /// As one line of base64
+        #[arg(long)]
+        line: bool,
+    },
 }
 
 /// One credential.
@@ -237,6 +287,27 @@ pub struct Check {
     pub config: PathBuf,
 }
 
+/// `doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// The configuration file, which says where store, key and audit log are
+    #[arg(long, value_name = "FILE", default_value = "/etc/keywheel/keywheel.toml", value_hint = clap::ValueHint::FilePath)]
+    pub config: PathBuf,
+    /// The master key, where the configuration names a systemd credential
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub key_file: Option<PathBuf>,
+    /// Mend what can be mended without losing anything; what is replaced is kept aside
+    #[arg(long)]
+    pub repair: bool,
+    /// Mend, even at the cost of the newest commits: go on with an older copy of the store, or with a journal that was
+    /// cut. Each version is then proved by a login before it is handed out
+    #[arg(long)]
+    pub accept_older: bool,
+    /// A folder for a copy of the index (ciphertext), as large as `sled` in the store [default: the temporary folder]
+    #[arg(long, value_name = "FOLDER", value_hint = clap::ValueHint::DirPath)]
+    pub scratch: Option<PathBuf>,
+}
+
 /// `audit`.
 #[derive(Debug, Subcommand)]
 pub enum Audit {
@@ -312,6 +383,67 @@ pub enum Key {
         #[arg(value_hint = clap::ValueHint::FilePath)]
         file: PathBuf,
     },
+}
+
+/// `backup`.
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// The file; must not exist. With - it goes to standard output
+    #[arg(value_hint = clap::ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// Under a passphrase instead, asked for or read from standard input; for root alone
+    #[arg(long)]
+    pub passphrase: bool,
+}
+
+/// `restore`.
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// The backup
+    #[arg(value_hint = clap::ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// File of a recipient's secret key: of age-keygen, or an SSH key. May be given more than once
+    #[arg(short = 'i', long = "identity", value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub identities: Vec<PathBuf>,
+    /// The configuration of this host: says where the store belongs and what its master key is
+    #[arg(long, value_name = "FILE", default_value = "/etc/keywheel/keywheel.toml", value_hint = clap::ValueHint::FilePath)]
+    pub config: PathBuf,
+    /// File of the new store's master key, made if absent [default: `file` in [key] of the configuration]
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub key_file: Option<PathBuf>,
+}
+
+/// `escrow`.
+#[derive(Debug, Args)]
+pub struct Escrow {
+    /// The log
+    #[arg(value_hint = clap::ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// Print the secrets of this credential, oldest first, one JSON object a line
+    pub name: Option<CredentialName>,
+    /// File of a recipient's secret key: of age-keygen, or an SSH key. May be given more than once
+    #[arg(short = 'i', long = "identity", value_name = "FILE", required = true, value_hint = clap::ValueHint::FilePath)]
+    pub identities: Vec<PathBuf>,
+}
+
+/// `rekey`.
+#[derive(Debug, Args)]
+pub struct Rekey {
+    /// Another store key too: everything is sealed anew, beside the old store, which is removed then
+    #[arg(long)]
+    pub deep: bool,
+    /// The configuration: says where the store and its master key are
+    #[arg(long, value_name = "FILE", default_value = "/etc/keywheel/keywheel.toml", value_hint = clap::ValueHint::FilePath)]
+    pub config: PathBuf,
+    /// File of the present master key [default: `file` in [key] of the configuration]
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub key_file: Option<PathBuf>,
+    /// File of the new master key, made if absent [default: a new one that takes the place of the present file]
+    #[arg(long, value_name = "FILE", conflicts_with = "new_passphrase", value_hint = clap::ValueHint::FilePath)]
+    pub new_key: Option<PathBuf>,
+    /// A passphrase in the place of a key file; asked for. To keep using a passphrase, this can be left out
+    #[arg(long)]
+    pub new_passphrase: bool,
 }
 
 /// The longest `--timeout`, in seconds: a day.

@@ -67,21 +67,41 @@ impl Client {
         verb: &str,
         body: &impl Serialize,
     ) -> Result<Reply<T>, CliError> {
-        // What goes to the daemon may be a secret: one buffer of sufficient size, wiped when it has been sent.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(crate::api::BODY_BYTES_MAX));
-        serde_json::to_writer(&mut *bytes, body).map_err(|error| CliError::Write(error.into()))?;
-        let answer = self
-            .request(Method::POST, &format!("/v1/{verb}"), Bytes::from_owner(bytes), CONTROL_REPLY_BYTES_MAX)
-            .await?;
+        let answer = self.post(verb, body).await?;
         if answer.status == StatusCode::OK {
             let raw = std::str::from_utf8(&answer.body).map_err(|_| self.garbage(answer.status))?;
             let value = serde_json::from_str(raw).map_err(|_| self.garbage(answer.status))?;
             return Ok(Reply { value, raw: raw.trim_end().to_owned() });
         }
+        Err(self.refused(&answer))
+    }
+
+    async fn post(&self, verb: &str, body: &impl Serialize) -> Result<Answer, CliError> {
+        // What goes to the daemon may be a secret: one buffer of sufficient size, wiped when it has been sent.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(crate::api::BODY_BYTES_MAX));
+        serde_json::to_writer(&mut *bytes, body).map_err(|error| CliError::Write(error.into()))?;
+        self.request(Method::POST, &format!("/v1/{verb}"), Bytes::from_owner(bytes), CONTROL_REPLY_BYTES_MAX).await
+    }
+
+    /// What the daemon said instead.
+    fn refused(&self, answer: &Answer) -> CliError {
         match serde_json::from_slice::<ApiError>(&answer.body) {
-            Ok(error) => Err(CliError::Api(error)),
-            Err(_) => Err(self.garbage(answer.status)),
+            Ok(error) => CliError::Api(error),
+            Err(_) => self.garbage(answer.status),
         }
+    }
+
+    /// `POST /v1/VERB` with `body`, where the answer is a file.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub(super) async fn call_for_file(
+        &self,
+        verb: &str,
+        body: &impl Serialize,
+    ) -> Result<Zeroizing<Vec<u8>>, CliError> {
+        let answer = self.post(verb, body).await?;
+        if answer.status == StatusCode::OK { Ok(answer.body) } else { Err(self.refused(&answer)) }
     }
 
     /// `GET` of `uri`.

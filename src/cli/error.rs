@@ -140,6 +140,9 @@ pub(super) enum CliError {
     /// A key file could not be made.
     #[error(transparent)]
     Key(StoreError),
+    /// The store could not be repaired.
+    #[error(transparent)]
+    Repair(StoreError),
     /// The audit log could not be read.
     #[error("{} could not be read: {source}", path.display())]
     Audit {
@@ -148,6 +151,29 @@ pub(super) enum CliError {
         /// Why.
         source: io::Error,
     },
+    /// A backup could not be made, or not be restored.
+    #[error(transparent)]
+    Backup(#[from] super::backup::BackupError),
+    /// The store could not be given another key.
+    #[error(transparent)]
+    Store(StoreError),
+    /// There is nothing to give another key to.
+    #[error("there is no store in {}", dir.display())]
+    NoStore {
+        /// Where it would be.
+        dir: PathBuf,
+    },
+    /// `rekey` to the key that is in use.
+    #[error("the new master key is the present one")]
+    SameKey,
+    /// The configuration names a systemd credential, which is there for the daemon only.
+    #[error(
+        "the master key is a systemd credential, which only the daemon is given: this needs the key file it is made of"
+    )]
+    NoKeyFile,
+    /// The configuration can't be used.
+    #[error("{0}")]
+    Problems(String),
     /// The command could not set itself up.
     #[error("the event loop could not be started: {0}")]
     Runtime(#[source] io::Error),
@@ -179,8 +205,14 @@ impl CliError {
             Self::NoField { .. } => Exit::NoInput,
             Self::NulInEnv { .. } | Self::EnvClash { .. } | Self::Secret(_) => Exit::Data,
             Self::Key(_) => Exit::CantCreate,
+            Self::Repair(_) => Exit::Io,
             Self::Audit { source, .. } if source.kind() == io::ErrorKind::NotFound => Exit::NoInput,
             Self::Audit { source, .. } => exit_of_io(source, Exit::Io),
+            Self::Backup(error) => error.exit(),
+            Self::Problems(_) => Exit::Config,
+            Self::Store(_) => Exit::Io,
+            Self::NoStore { .. } => Exit::NoInput,
+            Self::NoKeyFile | Self::SameKey => Exit::Usage,
             Self::Runtime(_) => Exit::Software,
         }
     }
@@ -226,10 +258,19 @@ impl CliError {
             Self::NothingNewer { .. } => "wait longer with --timeout, or see `keywheel schedule` for when it is due",
             Self::NoField { .. } => "name one of these with --field",
             Self::NulInEnv { .. } | Self::EnvClash { .. } => "use --format json, or --field for one of them",
+            Self::Repair(error) => return error.remedy(),
             Self::Secret(error) => return error.help().map(str::to_owned),
             Self::Rotator { .. } => "it is part of keywheel; say where it is with --rotator",
             Self::Key(_) => "a key is never overwritten: give a new name in a folder that exists",
             Self::Audit { .. } => "say where it is with --file; only root and the daemon's user may read it",
+            Self::Backup(error) => return error.help(),
+            Self::Store(error) => return error.remedy(),
+            Self::NoStore { .. } => "the folder is `state_dir` in [daemon]; is this the right configuration?",
+            Self::SameKey => "name a file that is not there with --new-key, or leave it out",
+            Self::NoKeyFile => {
+                "give the key file with --key-file; afterwards make the credential of the new one with `systemd-creds encrypt`"
+            }
+            Self::Problems(_) => "`keywheel check` shows the same; the configuration is not part of a backup",
             Self::Runtime(_) => "look at the limits of this process: `ulimit -a`",
         };
         Some(text.to_owned())

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 pub enum Exit {
     /// Done.
     Ok = 0,
-    /// What was looked at is not well: `status`, `audit verify`, `why`.
+    /// What was looked at is not well: `status`, `audit verify`, `why`, `doctor`.
     Unwell = 1,
     /// `EX_USAGE`: the command line makes no sense.
     Usage = 64,

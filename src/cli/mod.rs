@@ -4,14 +4,18 @@
 
 pub mod args;
 mod audit;
+mod backup;
 mod client;
+mod doctor;
 mod error;
 mod escape;
+mod escrow;
 mod exit;
 mod fetch;
 mod offline;
 mod out;
 mod prompt;
+mod rekey;
 mod rotate;
 mod rotator;
 mod show;
@@ -85,6 +89,7 @@ fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::End { name } => wait_for(simple::named("end", name, slow, out)),
         Command::AcceptClock => wait_for(simple::accept_clock(quick, out)),
         Command::Check(args) => offline::check(&args, out),
+        Command::Doctor(args) => doctor::doctor(&args, out),
         Command::Schedule(args) => wait_for(show::schedule(args.name, quick, out)),
         Command::Audit(args::Audit::Verify { file: None }) => wait_for(audit::verify(slow, out)),
         Command::Audit(args::Audit::Verify { file: Some(file) }) => offline::audit_verify(&file, out),
@@ -94,6 +99,11 @@ fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Discover { target } => wait_for(simple::discover(target, slow, out)),
         Command::Reload => wait_for(simple::reload(quick, out)),
         Command::Unseal => wait_for(simple::unseal(slow, out)),
+        Command::Backup(args) => wait_for(backup::backup(args, slow, out)),
+        Command::Restore(args) => backup::restore(&args, out),
+        Command::Rekey(args) => rekey::rekey(&args, out),
+        Command::Escrow(args) => escrow::escrow(&args, out),
+        Command::AgeEncrypt { line } => backup::encrypt(line),
         Command::Key(args::Key::Create { file }) => offline::create_key(&file, out),
     }
 }

@@ -56,6 +56,26 @@ pub(super) fn check(args: &args::Check, out: &Out) -> Result<Exit, CliError> {
     show_checked(&rooms::check(&args.config)?, &args.config, out)
 }
 
+/// What the commands that work on the store need of the configuration.
+pub(super) struct Settings {
+    /// The folder above the store.
+    pub state_dir: std::path::PathBuf,
+    /// The audit log, beside which the store's position is kept.
+    pub audit_file: std::path::PathBuf,
+    /// Bytes that stay free.
+    pub free_floor_bytes: u64,
+    /// Where the master key comes from.
+    pub key: crate::config::KeySource,
+}
+
+/// Reads the configuration.
+///
+/// # Errors
+/// [`CliError::Problems`].
+pub(super) fn settings(config: &Path) -> Result<Settings, CliError> {
+    rooms::settings(config)
+}
+
 /// `key create`.
 ///
 /// # Errors
@@ -195,6 +215,16 @@ mod rooms {
                     })
                     .collect(),
             },
+        })
+    }
+
+    pub(super) fn settings(config: &Path) -> Result<super::Settings, CliError> {
+        let config = daemon::load_config(config, Clock.now()).map_err(CliError::Problems)?;
+        Ok(super::Settings {
+            state_dir: config.daemon.state_dir,
+            audit_file: config.daemon.audit_file,
+            free_floor_bytes: config.limits.free_floor_bytes,
+            key: config.key,
         })
     }
 

@@ -247,10 +247,21 @@ fn glance(show: &Show, out: &Out) -> Rows {
         (Tone::Plain, "next", next)
     });
     rows.push(last(status.last.as_ref(), out));
+    rows.push((Tone::Plain, "verified", verified(show, out)));
     rows.push((Tone::Plain, "entropy", format!("{:.0} bits", show.entropy_bits.floor())));
     let grants = if show.grants.is_empty() { "none: nobody may fetch it".to_owned() } else { show.grants.join(", ") };
     rows.push((Tone::Plain, "grants", grants));
     rows
+}
+
+/// When the current version last logged in, and when it is looked again.
+fn verified(show: &Show, out: &Out) -> String {
+    let moment = |at| out.zone.show_with_distance(at, out.now);
+    let before = show.verified.map_or_else(|| "not yet".to_owned(), moment);
+    match show.verify_at {
+        Some(at) => format!("{before}; again {}", moment(at)),
+        None => before,
+    }
 }
 
 fn last(outcome: Option<&Outcome>, out: &Out) -> (Tone, &'static str, String) {

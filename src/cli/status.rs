@@ -16,7 +16,7 @@ use crate::time::Timestamp;
 /// How many credentials are named one by one above the table.
 const NAMED_MAX: usize = 10;
 
-/// Shows how the daemon and its credentials are; [`Exit::Unwell`] if one is halted or overdue.
+/// Shows how the daemon and its credentials are; [`Exit::Unwell`] if one is halted or overdue, or a backup was not made.
 ///
 /// # Errors
 /// Those of [`Client::call`] and [`Out::print`].
@@ -29,6 +29,7 @@ pub(super) async fn status(names: Vec<CredentialName>, client: &Client, out: &Ou
         out.print(&page(&reply.value, out))?;
     }
     let unwell = reply.value.credentials.iter().any(|row| row.overdue || row.phase == PhaseName::Halted);
+    let unwell = unwell || reply.value.daemon.backup_error.is_some();
     Ok(if unwell { Exit::Unwell } else { Exit::Ok })
 }
 
@@ -111,6 +112,9 @@ fn troubles(status: &Status, out: &Out) -> String {
     let daemon = &status.daemon;
     if let Some(why) = &daemon.reload_error {
         lines.push((Tone::Bad, format!("the last reload was refused, the configuration before it is in force: {why}")));
+    }
+    if let Some(why) = &daemon.backup_error {
+        lines.push((Tone::Bad, format!("the last scheduled backup was not made: {why}")));
     }
     for why in &daemon.held {
         lines.push((Tone::Bad, format!("scheduled rotations are held: {why}")));

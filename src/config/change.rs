@@ -19,6 +19,12 @@ pub fn diff(old: &Config, new: &Config) -> Vec<String> {
     if old.operators != new.operators {
         changes.push("operators changed".to_owned());
     }
+    if old.backup != new.backup {
+        changes.push("backup changed".to_owned());
+    }
+    if old.escrow != new.escrow {
+        changes.push("escrow changed".to_owned());
+    }
     changes
 }
 
@@ -111,6 +117,8 @@ fn credential(old: &Credential, new: &Credential) -> Vec<&'static str> {
         // In words: a schedule also knows when it was made.
         ("schedule", old.schedule.describe() != new.schedule.describe()),
         ("group", old.group != new.group),
+        ("verify", old.verify != new.verify),
+        ("on_drift", old.on_drift != new.on_drift),
         ("grace", old.rules.grace != new.rules.grace),
         ("lockout", old.rules.lockout != new.rules.lockout),
         ("retries", old.rules.backoff != new.rules.backoff),

@@ -2,13 +2,14 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use keywheel_protocol::{By, Makes, Origin, Overlap, Strategy};
 
 use super::leases;
-use super::model::{Credential, Initial, Limits};
+use super::model::{Credential, Initial, Limits, OnDrift};
 use super::section::{Notes, Section};
 use super::settings;
 use super::targets::{self, named};
@@ -32,7 +33,7 @@ pub fn strategy_word(strategy: Strategy) -> &'static str {
 }
 
 /// Keys of a credential that are not its rotator's.
-pub(super) const OWN_KEYS: [&str; 12] = [
+pub(super) const OWN_KEYS: [&str; 14] = [
     "target",
     "accounts",
     "strategy",
@@ -41,6 +42,8 @@ pub(super) const OWN_KEYS: [&str; 12] = [
     "schedule",
     "grace",
     "group",
+    "verify",
+    "on_drift",
     "initial",
     "lifetime",
     "leases",
@@ -55,6 +58,12 @@ const GRACE: Duration = Duration::from_secs(600);
 
 /// The longest grace.
 const GRACE_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// How often it is looked whether the current version still logs in, unless the configuration says otherwise.
+const VERIFY: Duration = Duration::from_secs(24 * 3600);
+
+/// From the shortest to the longest time between two looks.
+const VERIFY_RANGE: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(90 * 24 * 3600);
 
 /// What credentials are read against.
 pub(super) struct Around<'a> {
@@ -131,6 +140,8 @@ fn credential(notes: &Notes, section: &Section, name: &CredentialName, around: &
     let grace = section.duration("grace", Duration::ZERO..=GRACE_MAX);
     let group = section.text("group").and_then(|(group, place)| named(notes, group, place, "a group"));
     let initial = initial(notes, section);
+    let verify = section.duration_or("verify", "never", VERIFY_RANGE);
+    let on_drift = section.choice("on_drift", &[("serve", OnDrift::Serve), ("hold", OnDrift::Hold)]);
     let given_lease = leases::Given::read(section);
     let read = read?;
     let target = read.target.clone();
@@ -195,6 +206,8 @@ fn credential(notes: &Notes, section: &Section, name: &CredentialName, around: &
         rules,
         initial,
         seed,
+        verify: verify.unwrap_or(Some(VERIFY)).filter(|_| lease.is_none()),
+        on_drift: on_drift.unwrap_or_default(),
         lease,
     })
 }

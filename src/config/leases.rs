@@ -37,7 +37,10 @@ impl Given {
 pub(super) fn rules(notes: &Notes, section: &Section, strategy: Strategy, given: Given) -> Option<LeaseRules> {
     let ephemeral = strategy == Strategy::Ephemeral;
     let (senseless, why): (&[&str], _) = if ephemeral {
-        (&["schedule", "grace", "group", "initial"], "has no meaning for an account made for each lease")
+        (
+            &["schedule", "grace", "group", "verify", "on_drift", "initial"],
+            "has no meaning for an account made for each lease",
+        )
     } else {
         (&["lifetime", "leases", "ends_with"], "has a meaning with strategy \"ephemeral\" only")
     };

@@ -13,7 +13,7 @@ use super::problem::{Problem, Problems};
 use super::section::{Notes, Section};
 use super::targets::{self, Kinds};
 use super::tree::{Place, Table};
-use super::{daemon, files, generation, grants, secrets};
+use super::{backup, daemon, files, generation, grants, secrets};
 use crate::ids::{CredentialName, TargetName};
 use crate::policy::{GrantSpec, Grants};
 use crate::time::Timestamp;
@@ -58,6 +58,8 @@ fn build(
     let key = daemon::key(notes, root.section("key").as_ref());
     let limits = daemon::limits(notes, root.section("limits").as_ref());
     let operators = daemon::operators(notes, root.section("operators").as_ref());
+    let backup = backup::read(notes, root.section("backup").as_ref(), now);
+    let escrow = backup::escrow(notes, root.section("escrow").as_ref());
     let policies = generation::read(notes, root.section("generation").as_ref());
     let mut kinds = Kinds { daemon: &daemon, ask: describe, known: BTreeMap::new() };
     let targets = targets::read(notes, root.section("target").as_ref(), &limits, &mut kinds);
@@ -82,6 +84,8 @@ fn build(
         key,
         limits,
         operators,
+        backup,
+        escrow,
         targets: targets.into_iter().map(|(name, read)| (name, read.target)).collect(),
         credentials: credentials.into_iter().map(|(name, (credential, _))| (name, credential)).collect(),
         grants,

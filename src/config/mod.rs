@@ -1,5 +1,6 @@
 //! The configuration: strict TOML in, a checked [`Config`] or all problems out (I12).
 
+mod backup;
 mod change;
 mod credentials;
 mod daemon;
@@ -20,8 +21,9 @@ mod units;
 #[cfg(test)]
 mod tests;
 
+pub use backup::{Backup, BackupPlan, Escrow};
 pub use change::{diff, reloadable};
 pub use credentials::strategy_word;
 pub use load::{Loaded, load};
-pub use model::{Config, Credential, Daemon, Initial, KeySource, LeaseRules, Limits, Operators, Target};
+pub use model::{Config, Credential, Daemon, Initial, KeySource, LeaseRules, Limits, OnDrift, Operators, Target};
 pub use problem::{Problem, Problems};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use keywheel_protocol::{By, Description, Strategy};
 use serde_json::{Map, Value};
 
+use super::backup::{Backup, Escrow};
 use crate::generate::Policy;
 use crate::ids::{CredentialName, TargetName};
 use crate::policy::{GrantSpec, Grants};
@@ -25,6 +26,10 @@ pub struct Config {
     pub limits: Limits,
     /// `[operators]`.
     pub operators: Operators,
+    /// `[backup]`.
+    pub backup: Backup,
+    /// `[escrow]`, if there is one.
+    pub escrow: Option<Escrow>,
     /// `[target.*]`.
     pub targets: BTreeMap<TargetName, Arc<Target>>,
     /// `[credential.*]`.
@@ -156,8 +161,22 @@ pub struct Credential {
     pub initial: Option<Initial>,
     /// The same for the same name: for jitter and spread.
     pub seed: u64,
+    /// How often it is looked whether its current version still logs in.
+    pub verify: Option<Duration>,
+    /// What becomes of hand-out when it does not.
+    pub on_drift: OnDrift,
     /// Of strategy `ephemeral`: how leases of it are.
     pub lease: Option<LeaseRules>,
+}
+
+/// What becomes of hand-out when the target refuses the current version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnDrift {
+    /// It is handed out as before: it may still open what keywheel does not see.
+    #[default]
+    Serve,
+    /// It is handed out no more before an operator has seen to it: each login with it could lock the account out.
+    Hold,
 }
 
 /// How the leases of a credential are.

@@ -178,6 +178,16 @@ impl<'a> Section<'a> {
         None
     }
 
+    /// A duration, or the word that stands for none.
+    pub(super) fn duration_or(
+        &self,
+        key: &str,
+        none: &str,
+        range: RangeInclusive<Duration>,
+    ) -> Option<Option<Duration>> {
+        if self.text(key)?.0 == none { Some(None) } else { self.duration(key, range).map(Some) }
+    }
+
     pub(super) fn size(&self, key: &str) -> Option<u64> {
         let (text, place) = self.text(key)?;
         let size = units::size(text);

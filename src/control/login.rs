@@ -64,6 +64,7 @@ impl Control {
         let fields = given(&credential, input)?;
         let proof = fields.duplicate();
         self.log_in(&credential, proof).await?;
+        self.keep(&name, &fields).await?;
         let version = self.engine.ask(|reply| Command::Adopt { name, fields, source, reply }).await?;
         Ok(Stored { version })
     }
@@ -84,8 +85,18 @@ impl Control {
         };
         self.note_first(name)?;
         self.log_in(&credential, fields.duplicate()).await?;
+        self.keep(name, &fields).await?;
         let (name, source) = (name.clone(), Source::Imported);
         self.engine.ask(|reply| Command::Adopt { name, fields, source, reply }).await
+    }
+
+    /// Has what is taken over in the escrow log, if there is one.
+    async fn keep(&self, name: &CredentialName, fields: &Fields) -> Result<(), ApiError> {
+        self.escrow.keep(name, None, fields).await.map_err(|message| ApiError {
+            code: ErrorCode::Io,
+            message: format!("nothing was taken over: {message}"),
+            remedy: Some("make the file of [escrow] writable again".to_owned()),
+        })
     }
 
     /// Everything that can be checked of a rotation without changing anything: what would happen, and what stands in

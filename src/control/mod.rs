@@ -2,6 +2,7 @@
 //!
 //! Questions are answered from the store and the configuration; whatever changes state goes to the engine.
 
+mod backup;
 mod login;
 mod view;
 
@@ -21,6 +22,7 @@ use crate::api::{
 use crate::audit::{AuditLog, Entry};
 use crate::config::{Config, Credential};
 use crate::engine::{Command, EngineHandle};
+use crate::escrow::EscrowLog;
 use crate::ids::CredentialName;
 use crate::policy::{Caller, Needs};
 use crate::socket::peer;
@@ -41,6 +43,8 @@ pub struct Control {
     pub config: watch::Receiver<Arc<Config>>,
     /// Run steps that change nothing: logins, discovery.
     pub workers: Workers,
+    /// Has every version before it is taken over.
+    pub escrow: EscrowLog,
     /// Told of every verb that changes something.
     pub audit: Arc<AuditLog>,
     /// The time.
@@ -51,6 +55,8 @@ pub struct Control {
     pub config_file: PathBuf,
     /// Why the last reload was refused.
     pub reload_error: Mutex<Option<String>>,
+    /// Why the last scheduled backup was not made.
+    pub backup_error: Mutex<Option<String>>,
 }
 
 impl Control {
@@ -99,6 +105,7 @@ impl Control {
                 let message = self.engine.ask(|reply| Command::AcceptClock { reply }).await?;
                 reply(&Done { message })
             }
+            "backup" => self.backup(caller, parse(body)?).await,
             "audit-verify" => reply(&self.audit_verify().await?),
             "reload" => {
                 self.note(caller, verb, "", true)?;
@@ -185,6 +192,7 @@ impl Control {
             credentials.push(view::status(&credential, &self.record(&credential.name)?, now));
         }
         let reload_error = self.reload_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let backup_error = self.backup_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let daemon = DaemonStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: self.started,
@@ -193,6 +201,7 @@ impl Control {
             held: info.held,
             broken_targets: info.broken_targets,
             reload_error,
+            backup_error,
         };
         Ok(Status { daemon, credentials })
     }

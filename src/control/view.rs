@@ -107,6 +107,8 @@ pub(super) fn show(credential: &Credential, record: &Record, grants: Vec<String>
         group: credential.group.clone(),
         entropy_bits: credential.policy.entropy_bits(),
         settings: serde_json::json!({ "target": credential.target.settings, "credential": credential.settings }),
+        verified: record.verified,
+        verify_at: record.verify_at.filter(|_| matches!(record.phase, Phase::Resting { .. })),
         grants,
     }
 }

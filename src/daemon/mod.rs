@@ -1,5 +1,7 @@
 //! Putting the parts together: what `keywheeld` does from start to stop.
 
+mod arguments;
+mod backups;
 mod harden;
 mod jobs;
 mod listeners;
@@ -8,10 +10,11 @@ mod notify;
 mod serve;
 mod start;
 
-use std::path::{Path, PathBuf};
+use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
+use arguments::Wish;
 
 use crate::config::{Config, Loaded, Problems};
 use crate::time::{Clock, Timestamp};
@@ -19,6 +22,8 @@ use crate::worker::Workers;
 
 /// The daemon's exit codes, from sysexits(3).
 mod exit {
+    /// `EX_USAGE`: the command line was wrong.
+    pub(super) const USAGE: u8 = 64;
     /// `EX_CONFIG`: the configuration was refused.
     pub(super) const CONFIG: u8 = 78;
     /// `EX_IOERR`: store, audit log or sockets can't be used.
@@ -27,23 +32,21 @@ mod exit {
     pub(super) const OSERR: u8 = 71;
 }
 
-/// Rotates secrets on schedule and hands them out over Unix sockets.
-#[derive(Debug, Parser)]
-#[command(name = "keywheeld", version)]
-pub struct Arguments {
-    /// The configuration's main file; `conf.d/*.toml` beside it is read too
-    #[arg(long, value_name = "FILE", default_value = "/etc/keywheel/keywheel.toml")]
-    pub config: PathBuf,
-}
-
 /// `keywheeld`.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let file = match arguments::read(lexopt::Parser::from_env()) {
+        Ok(Wish::Run(file)) => file,
+        Ok(Wish::Tell(text)) => return tell(&text),
+        Err(error) => {
+            complain(&format!("{error}; `keywheeld --help` says what it takes"));
+            return exit::USAGE.into();
+        }
+    };
     if let Err(error) = harden::harden() {
         complain(&format!("the kernel refused a protection the daemon needs: {error}"));
         return exit::OSERR.into();
     }
-    let config = match load_config(&arguments.config, Clock.now()) {
+    let config = match load_config(&file, Clock.now()) {
         Ok(config) => config,
         Err(problems) => {
             complain(&problems);
@@ -51,7 +54,7 @@ pub fn main() -> ExitCode {
         }
     };
     logging::start(config.daemon.log_json);
-    match start::run(config, arguments.config) {
+    match start::run(config, file) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -75,6 +78,13 @@ pub fn load_config(file: &Path, now: Timestamp) -> Result<Config, String> {
 pub fn read_config(file: &Path, now: Timestamp) -> Result<Loaded, Problems> {
     let mut describe = |kind: &str, daemon: &crate::config::Daemon| Workers::describe_blocking(daemon, kind);
     crate::config::load(file, now, &mut describe)
+}
+
+/// To standard output, for whoever asked.
+fn tell(text: &str) -> ExitCode {
+    // Whoever asked may have closed it.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
 }
 
 /// To standard error, before there is a log.

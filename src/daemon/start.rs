@@ -1,7 +1,7 @@
 //! From the configuration to a serving daemon, and to its end.
 
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -15,15 +15,16 @@ use tokio::task::LocalSet;
 
 use super::listeners::Listeners;
 use super::serve::{self, Desk, HandoutThread};
-use super::{jobs, notify};
+use super::{backups, jobs, notify};
 use crate::audit::{AuditError, AuditLog, Entry, Head};
 use crate::config::{Config, Initial, KeySource};
 use crate::control::Control;
 use crate::engine::{Command, Engine, EngineHandle, Holder, Host, Message, NOTE_AUDIT};
+use crate::escrow::EscrowLog;
 use crate::socket::handout::{Handout, Sources};
 use crate::socket::listen::BindError;
 use crate::socket::{CALLS_MAX, LeaseCall};
-use crate::store::{self, MasterKey, Opened, Options, StoreError};
+use crate::store::{self, Change, MasterKey, NOTE_REPAIRED, Opened, Options, Reader, StoreError, Writer};
 use crate::time::Clock;
 use crate::worker::Workers;
 
@@ -65,7 +66,8 @@ pub(super) enum StartError {
 }
 
 fn help(error: &StoreError) -> String {
-    error.remedy().map(|remedy| format!("\n  help: {remedy}")).unwrap_or_default()
+    let doctor = if error.is_damage() { "; `keywheel doctor` says more, and mends what can be mended" } else { "" };
+    error.remedy().map(|remedy| format!("\n  help: {remedy}{doctor}")).unwrap_or_default()
 }
 
 fn system(doing: &'static str) -> impl FnOnce(std::io::Error) -> StartError {
@@ -134,6 +136,7 @@ async fn operate(
     let mut scheduler = jobs::start(&engine).await?;
     tokio::task::spawn_local(notify::watchdog(engine.clone()));
     tokio::task::spawn_local(follow_config(control.clone()));
+    tokio::task::spawn_local(backups::make(control.clone()));
     notify::ready("serving");
     tracing::info!(credentials = control.config.borrow().credentials.len(), "serving");
     loop {
@@ -174,17 +177,20 @@ fn open_up(
     for note in &opened.notes {
         tracing::warn!("store: {note}");
     }
-    let Opened { writer, reader, .. } = opened;
+    let Opened { mut writer, reader, .. } = opened;
+    be_witnessed(&mut writer, &config.daemon.audit_file)?;
     let head = reader.note(NOTE_AUDIT)?.and_then(|bytes| Head::from_bytes(&bytes));
     let (audit, note) = AuditLog::open(&config.daemon.audit_file, head, clock)?;
     if let Some(note) = note {
         tracing::warn!("audit: {note}");
     }
     audit.append(&Entry::new("start").detail(env!("CARGO_PKG_VERSION")))?;
+    record_repairs(&mut writer, &reader, &audit)?;
     let audit = Arc::new(audit);
     let workers = Workers::new(config.daemon.clone());
     let (promotions, promoted) = watch::channel(0);
     let config_receiver = config_sender.subscribe();
+    let escrow = EscrowLog::new(config_receiver.clone(), clock);
     let host = Host {
         writer,
         reader: reader.clone(),
@@ -192,6 +198,7 @@ fn open_up(
         promotions,
         audit: audit.clone(),
         workers: workers.clone(),
+        escrow: escrow.clone(),
         runtime: tokio::runtime::Handle::current(),
         clock,
     };
@@ -212,13 +219,48 @@ fn open_up(
         reader,
         config: config_receiver,
         workers,
+        escrow,
         audit,
         clock,
         started: clock.now(),
         config_file,
         reload_error: Mutex::new(None),
+        backup_error: Mutex::new(None),
     };
     Ok((control, sources, thread))
+}
+
+/// Keeps the store's position beside the audit log. Where that can't be, the daemon serves all the same.
+fn be_witnessed(writer: &mut Writer, audit_file: &Path) -> Result<(), StoreError> {
+    if std::fs::symlink_metadata(audit_file).is_ok_and(|found| !found.is_file()) {
+        // A pipe or a terminal: there is no folder to keep anything in.
+        return Ok(());
+    }
+    match writer.be_witnessed(&store::witness_beside(audit_file)) {
+        Ok(note) => note.into_iter().for_each(|note| tracing::warn!("store: {note}")),
+        Err(error @ (StoreError::Io { .. } | StoreError::NoSpace { .. })) => {
+            tracing::warn!(%error, "an older copy of the store put back would go unnoticed");
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+/// Puts into the audit log what `keywheel doctor` did to the store while the daemon was down.
+fn record_repairs(writer: &mut Writer, reader: &Reader, audit: &AuditLog) -> Result<(), StartError> {
+    let done = reader.note(NOTE_REPAIRED)?.unwrap_or_default();
+    if done.is_empty() {
+        return Ok(());
+    }
+    for step in String::from_utf8_lossy(&done).lines() {
+        tracing::warn!("keywheel doctor: {step}");
+        audit.append(&Entry::new("doctor").detail(step))?;
+    }
+    if let Err(error) = writer.commit(vec![Change::PutNote { key: NOTE_REPAIRED, value: Vec::new() }]) {
+        // The next start tells it again.
+        tracing::warn!(%error, "what `keywheel doctor` did is not marked as told");
+    }
+    Ok(())
 }
 
 /// Passes on what hand-out asks of the engine.

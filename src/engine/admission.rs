@@ -32,6 +32,8 @@ pub enum Held {
     TargetLimit(TargetName, usize),
     /// This member of its group is not at rest.
     GroupBusy(CredentialName),
+    /// It is being looked whether its current version still logs in.
+    BeingVerified(CredentialName),
     /// This admin credential is in its own rotation, or in use by one that it must not disturb.
     AdminBusy(CredentialName),
     /// This admin credential is halted and does not log in.
@@ -89,6 +91,21 @@ impl InFlight {
     }
 }
 
+impl Held {
+    /// Until when it is held back, where that is known.
+    pub fn until(&self) -> Option<Timestamp> {
+        match self {
+            Self::BreakerOpen(until) | Self::AdminBudget(_, until) => Some(*until),
+            Self::TotalLimit(_)
+            | Self::TargetLimit(..)
+            | Self::GroupBusy(_)
+            | Self::BeingVerified(_)
+            | Self::AdminBusy(_)
+            | Self::AdminHalted(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -97,6 +114,7 @@ impl fmt::Display for Held {
                 write!(f, "{limit} rotations are in flight at {target}, as many as may be there")
             }
             Self::GroupBusy(member) => write!(f, "{member} of the same group is not at rest"),
+            Self::BeingVerified(name) => write!(f, "{name} is being verified"),
             Self::AdminBusy(admin) => write!(f, "the admin credential {admin} is being rotated or is in use"),
             Self::AdminHalted(admin) => write!(f, "the admin credential {admin} is halted: `keywheel show {admin}`"),
             Self::BreakerOpen(until) => write!(f, "its target did not answer and is left alone until {until}"),

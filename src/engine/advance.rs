@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use keywheel_protocol::{By, Reason, Step};
+use keywheel_protocol::Reason;
 
+use super::drift::note_look;
+use super::logins::{logins_risked, note_login};
 use crate::ids::Version;
-use crate::rotation::{
-    Answer, Effect, Event, IllegalEvent, LoginLedger, Machine, Phase, Rules, Staged, on_restart, postpone,
-};
+use crate::rotation::{Answer, Effect, Event, IllegalEvent, Machine, Phase, Rules, on_restart, postpone};
 use crate::schedule::Schedule;
 use crate::store::{Outcome, Record, Trouble};
 use crate::time::Timestamp;
@@ -27,6 +27,8 @@ pub struct Plan<'a> {
     pub history: usize,
     /// How long a step may take.
     pub step_timeout: Duration,
+    /// How often it is looked whether the current version still logs in.
+    pub verify: Option<Duration>,
 }
 
 /// What came of an event.
@@ -93,6 +95,13 @@ pub fn hold(record: &mut Record, until: Timestamp) {
     record.wake_at = Some(until);
 }
 
+/// Takes back an effect that can't run now: what it was to risk is not risked, and the record wakes at `until` and brings
+/// it again.
+pub fn withdraw(record: &mut Record, effect: Effect, until: Timestamp) {
+    record.logins.refund(logins_risked(effect, &record.phase));
+    hold(record, until);
+}
+
 fn settle(
     record: &mut Record,
     event: &Event,
@@ -102,11 +111,19 @@ fn settle(
     plan: Plan,
 ) -> Advanced {
     let mut notices = Vec::new();
+    // A look at what rests moves nothing.
+    let was_resting = matches!(record.phase, Phase::Resting { .. });
+    let looked = was_resting && matches!(event, Event::Check | Event::Answered { .. });
+    let mut look_held = None;
     let logins = effect.map_or(0, |effect| logins_risked(effect, &phase));
     if logins > 0 {
         let lockout = record.lockout(&plan.rules.lockout);
         match record.logins.admit(now, &lockout, logins) {
             Ok(()) => record.logins.spend(now, now + plan.step_timeout, &lockout, logins),
+            Err(until) if looked => {
+                effect = None;
+                look_held = Some(until);
+            }
             Err(until) => {
                 phase = postpone(phase);
                 effect = Some(Effect::WaitUntil(until));
@@ -118,6 +135,7 @@ fn settle(
     note_versions(record, &before, now);
     note_end(record, &before, event, now, plan, &mut notices);
     record.wake_at = match effect {
+        _ if looked && matches!(record.phase, Phase::Resting { .. }) => record.wake_at,
         Some(Effect::WaitUntil(until)) => Some(until),
         Some(Effect::Verify(_) | Effect::Apply { .. } | Effect::Retire(_) | Effect::Stage) => None,
         None if matches!(record.phase, Phase::Resting { .. }) => record.next_due,
@@ -136,48 +154,9 @@ fn settle(
         let why = record.trouble.as_ref().map_or(String::new(), |trouble| trouble.message.clone());
         notices.push(Notice::Waiting(until, why));
     }
+    note_look(record, event, looked, look_held, now, plan);
     let dropped = prune(record, plan.history);
     Advanced { effect, notices, dropped }
-}
-
-/// How many logins of an effect may be refused and count against the account's lock-out. A change by the account itself
-/// tries the value before it and, where that is refused, the new one.
-fn logins_risked(effect: Effect, phase: &Phase) -> usize {
-    match (effect, phase) {
-        (Effect::Verify(_), _) => 1,
-        (Effect::Apply { by: By::Account, .. }, _) => 2,
-        // An admin drops it.
-        (Effect::Retire(_), Phase::Ending { .. }) => 0,
-        (Effect::Retire(_), _) => 1,
-        (Effect::Apply { by: By::Admin, .. } | Effect::WaitUntil(_) | Effect::Stage, _) => 0,
-    }
-}
-
-/// What an answer says of the logins that were counted before the step began.
-fn note_login(record: &mut Record, step: Step, answer: Answer, now: Timestamp) {
-    let counted = match (step, &record.phase) {
-        (Step::Verify, _) => 1,
-        (Step::Apply, Phase::Staged(Staged { by: By::Account, .. })) => 2,
-        // Whose login passed is not known: it proves nothing of the account's.
-        (Step::Retire, Phase::Retiring { .. }) if answer == Answer::Yes => return record.logins.refund(1),
-        (Step::Retire, Phase::Retiring { .. }) => 1,
-        (Step::Apply | Step::Describe | Step::Retire | Step::Discover | Step::Rehearse, _) => 0,
-    };
-    if counted > 0 {
-        settle_login(&mut record.logins, answer, counted, now);
-    }
-}
-
-/// What the answer of a step says of the logins that were counted before it.
-pub(super) fn settle_login(logins: &mut LoginLedger, answer: Answer, counted: usize, now: Timestamp) {
-    match answer {
-        // For a change these are refusals of the value or the change: the login itself had passed.
-        Answer::Yes | Answer::No(Reason::Policy | Reason::Privilege | Reason::TooSoon, _) => logins.clear(),
-        Answer::NotReached | Answer::No(Reason::Unsupported, _) => logins.refund(counted),
-        Answer::InDoubt | Answer::No(Reason::Credential | Reason::Locked | Reason::Missing, _) => {
-            logins.made(now, counted);
-        }
-    }
 }
 
 fn note_versions(record: &mut Record, before: &Phase, now: Timestamp) {
@@ -209,7 +188,7 @@ fn note_end(record: &mut Record, before: &Phase, event: &Event, now: Timestamp, 
         Event::Resume { .. } => record.began = Some(now),
         Event::Stricter { candidate } => notices.push(Notice::Restaged(*candidate)),
         Event::End => notices.push(Notice::Ending),
-        Event::Answered { .. } | Event::Wake | Event::RetireNow | Event::Adopted { .. } => {}
+        Event::Answered { .. } | Event::Wake | Event::Check | Event::RetireNow | Event::Adopted { .. } => {}
     }
     let moved = record.phase.current() != before.current();
     if let (true, Some(version)) = (moved, record.phase.current()) {
@@ -221,6 +200,10 @@ fn note_end(record: &mut Record, before: &Phase, event: &Event, now: Timestamp, 
     }
     if let (Phase::Ending { .. }, Phase::Resting { .. }) = (before, &record.phase) {
         notices.push(Notice::Ended);
+    }
+    if let (Phase::Resting { .. }, Phase::Halted { why, .. }) = (before, &record.phase) {
+        // Found by a look; the last rotation went as it did.
+        return notices.push(Notice::Halted(*why));
     }
     let was_in_flight = matches!(before, Phase::Staged(_) | Phase::Applied { .. });
     let error = match &record.phase {
@@ -283,6 +266,8 @@ pub fn note_trouble(record: &mut Record, trouble: Option<Trouble>) {
 
 #[cfg(test)]
 mod tests {
+    use keywheel_protocol::{By, Step};
+
     use super::*;
     use crate::ids::Token;
     use crate::rotation::Lockout;
@@ -293,7 +278,15 @@ mod tests {
     }
 
     fn plan<'a>(rules: &'a Rules, schedule: &'a Schedule) -> Plan<'a> {
-        Plan { machine: crate::rotation::next, rules, schedule, seed: 1, history: 3, step_timeout: Duration::ZERO }
+        Plan {
+            machine: crate::rotation::next,
+            rules,
+            schedule,
+            seed: 1,
+            history: 3,
+            step_timeout: Duration::ZERO,
+            verify: None,
+        }
     }
 
     fn record(current: u32) -> Record {
@@ -409,19 +402,5 @@ mod tests {
         assert_eq!(advanced.notices, [Notice::Refused("permission denied to alter role".into())]);
         assert_eq!(record.phase, Phase::Resting { current: Some(Version(1)) });
         assert_eq!(record.last.expect("ended").error.as_deref(), Some("permission denied to alter role"));
-    }
-
-    #[test]
-    fn a_login_that_was_no_login_costs_nothing() {
-        let lockout = Lockout::default();
-        let mut logins = LoginLedger::default();
-        for answer in [Answer::NotReached, Answer::No(Reason::Unsupported, None)] {
-            logins.spend(at(0), at(30), &lockout, 2);
-            settle_login(&mut logins, answer, 2, at(1));
-            assert_eq!(logins.spent(), 0, "{answer:?}");
-        }
-        logins.spend(at(0), at(30), &lockout, 1);
-        settle_login(&mut logins, Answer::No(Reason::Credential, None), 1, at(1));
-        assert_eq!(logins.spent(), 1);
     }
 }

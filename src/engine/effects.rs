@@ -1,13 +1,12 @@
 //! Beginning rotations, and running their effects.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use keywheel_protocol::{By, Fields, Login, Origin, Request, Secret, Step, Strategy};
 
 use super::admission::{Admit, Held};
 use super::advance::{Advanced, advance};
-use super::run::{AdminUse, Engine};
+use super::run::Engine;
 use super::tell;
 use super::turn::Turn;
 use super::world::{Books, Job, World};
@@ -15,13 +14,10 @@ use crate::api::{ApiError, ErrorCode};
 use crate::config::{Credential, Target};
 use crate::generate::Policy;
 use crate::ids::{CredentialName, Token, Version};
-use crate::rotation::{Effect, Event, IllegalEvent, Lockout, Phase, Why};
+use crate::rotation::{Effect, Event, IllegalEvent, Phase};
 use crate::store::{Record, Source, VersionInfo};
 use crate::time::Timestamp;
 use crate::worker::credential_settings;
-
-/// How long a login of an admin credential proves it, so that others may follow it together.
-const PROOF_LASTS: Duration = Duration::from_secs(60);
 
 impl<W: World> Engine<W> {
     /// Begins a rotation: makes the candidate and stages it.
@@ -96,8 +92,8 @@ impl<W: World> Engine<W> {
     }
 
     /// Whether a step of this credential may run now.
-    pub(super) fn admit(&mut self, credential: &Credential, record: &Record, now: Timestamp) -> Result<(), Held> {
-        self.admit_at(&credential.target, now)?;
+    pub(super) fn admit(&mut self, turn: &Turn, credential: &Credential, record: &Record) -> Result<(), Held> {
+        self.admit_at(&credential.target, turn.now)?;
         if matches!(record.phase, Phase::Resting { .. }) {
             let members = credential.group.as_ref().and_then(|group| self.groups.get(group));
             // What this one changes may be waiting for it: its own rotation finds out what is wrong with it.
@@ -113,11 +109,11 @@ impl<W: World> Engine<W> {
             }
         }
         // Its own steps and those that log in with it keep out of each other's way.
-        if self.is_in_use(&credential.name) {
+        if self.admins.is_in_use(&credential.name) {
             return Err(Held::AdminBusy(credential.name.clone()));
         }
         match login_of(credential, &record.phase) {
-            By::Admin => self.admit_admin(credential, now),
+            By::Admin => self.admit_admin(turn, credential),
             By::Account => Ok(()),
         }
     }
@@ -134,70 +130,17 @@ impl<W: World> Engine<W> {
         }
     }
 
-    fn admit_admin(&mut self, credential: &Credential, now: Timestamp) -> Result<(), Held> {
-        let admin = credential.target.admin.as_ref().filter(|admin| **admin != credential.name);
-        let Some(admin) = admin else { return Ok(()) };
-        let busy = Held::AdminBusy(admin.clone());
-        if self.running.contains(admin) || !self.worked_lately(admin, now) && self.is_in_use(admin) {
-            return Err(busy);
-        }
-        let Some(configured) = self.config.credentials.get(admin) else { return Ok(()) };
-        match self.world.books().record(admin) {
-            Ok(Some(record)) if record.phase.is_switching() => Err(busy),
-            // Those that need it must not keep its own next step away, nor spend what is left of its budget.
-            Ok(Some(record)) if wants_to_go_on(&record, &record.lockout(&configured.rules.lockout), now) => Err(busy),
-            // Each try would be one more failed login of an account that others need, too.
-            Ok(Some(Record { phase: Phase::Halted { why: Why::CurrentRefused | Why::NothingLogsIn, .. }, .. })) => {
-                Err(Held::AdminHalted(admin.clone()))
-            }
-            Ok(Some(record)) => record
-                .logins
-                .admit(now, &record.lockout(&configured.rules.lockout), 1)
-                .map_err(|until| Held::AdminBudget(admin.clone(), until)),
-            Ok(None) => Ok(()),
-            Err(error) => {
-                self.store_failed(&error);
-                Err(busy)
-            }
-        }
-    }
-
-    fn is_in_use(&self, admin: &CredentialName) -> bool {
-        self.admins_in_use.values().any(|used| used.admin == *admin)
-    }
-
-    pub(super) fn worked_lately(&self, admin: &CredentialName, now: Timestamp) -> bool {
-        self.admins_proved.get(admin).is_some_and(|at| *at <= now && now < *at + PROOF_LASTS)
-    }
-
     /// Notes what a stored effect will occupy, or that the credential occupies nothing any more.
     pub(super) fn occupy(&mut self, turn: &mut Turn, credential: &Credential, phase: &Phase, effect: Option<Effect>) {
         let name = &credential.name;
-        let by = match effect {
-            Some(Effect::Verify(_)) => By::Account,
-            Some(Effect::Apply { by, .. }) => by,
-            Some(Effect::Retire(_)) => login_of(credential, phase),
-            Some(Effect::WaitUntil(_) | Effect::Stage) | None => {
-                self.running.end(name);
-                self.admins_in_use.remove(name);
-                return;
-            }
+        let Some(by) = effect.and_then(|effect| login_for(credential, phase, effect)) else {
+            self.running.end(name);
+            return self.admins.let_go(name);
         };
         self.running.begin(name.clone(), credential.target.name.clone());
-        match (by, &credential.target.admin) {
-            (By::Admin, Some(admin)) => {
-                // One that has just worked is counted when it is refused.
-                let counted = !self.worked_lately(admin, turn.now);
-                if counted && let Some((configured, mut record)) = self.known(turn, &admin.clone()) {
-                    let lockout = record.lockout(&configured.rules.lockout);
-                    record.logins.spend(turn.now, turn.now + credential.target.step_timeout, &lockout, 1);
-                    turn.put_record(record);
-                }
-                self.admins_in_use.insert(name.clone(), AdminUse { admin: admin.clone(), counted });
-            }
-            (By::Admin, None) | (By::Account, _) => {
-                self.admins_in_use.remove(name);
-            }
+        match by {
+            By::Admin => self.take_admin(turn, credential),
+            By::Account => self.admins.let_go(name),
         }
     }
 
@@ -291,12 +234,14 @@ impl<W: World> Engine<W> {
     }
 }
 
-/// Whether an admin credential is to go first: its next step is due, or its rotation is in flight and logins with it
-/// are being refused, which that rotation will clear up.
-fn wants_to_go_on(record: &Record, lockout: &Lockout, now: Timestamp) -> bool {
-    let due = record.wake_at.is_none_or(|at| at <= now);
-    let refused = record.logins.counted(now, lockout) > 0;
-    if record.phase.is_in_flight() { due || refused } else { refused && record.wake_at.is_some_and(|at| at <= now) }
+/// Whose login an effect takes; none where it is no step.
+pub(super) fn login_for(credential: &Credential, phase: &Phase, effect: Effect) -> Option<By> {
+    match effect {
+        Effect::Verify(_) => Some(By::Account),
+        Effect::Apply { by, .. } => Some(by),
+        Effect::Retire(_) => Some(login_of(credential, phase)),
+        Effect::WaitUntil(_) | Effect::Stage => None,
+    }
 }
 
 /// Whose login the next change of a credential in this phase takes.

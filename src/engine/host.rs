@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keywheel_protocol::Reply;
+use keywheel_protocol::{Reply, Request};
 use tokio::sync::watch;
 
 use super::advance::Notice;
@@ -12,8 +12,9 @@ use super::tell;
 use super::world::{Job, World};
 use crate::audit::{AuditError, AuditLog, Head};
 use crate::config::Config;
+use crate::escrow::EscrowLog;
 use crate::failpoint;
-use crate::ids::CredentialName;
+use crate::ids::{CredentialName, Version};
 use crate::store::{Batch, Reader, StoreError, Writer};
 use crate::time::{Clock, Timestamp};
 use crate::worker::Workers;
@@ -30,6 +31,8 @@ pub struct Host {
     pub promotions: watch::Sender<u64>,
     /// Told of everything.
     pub audit: Arc<AuditLog>,
+    /// Has every version before a worker has it.
+    pub escrow: EscrowLog,
     /// Run the steps.
     pub workers: Workers,
     /// Where steps run as tasks.
@@ -89,17 +92,30 @@ impl World for Host {
     }
 
     fn start(&mut self, job: Job, engine: &EngineHandle) {
-        let (workers, engine) = (self.workers.clone(), engine.clone());
+        let (workers, escrow, engine) = (self.workers.clone(), self.escrow.clone(), engine.clone());
         let Job { credential, name, step, version, request } = job;
         self.runtime.spawn(async move {
             failpoint::hit("engine.effect.before");
             let reply = match request {
-                Ok(request) => workers.step(&credential.target, request).await,
+                // What the target may take is in the escrow log first, as it is in the store.
+                Ok(request) => match kept(&escrow, &name, version, &request).await {
+                    Ok(()) => workers.step(&credential.target, request).await,
+                    Err(why) => Reply::not_reached(why),
+                },
                 Err(why) => Reply::not_reached(why),
             };
             failpoint::hit("engine.effect.after");
             // The engine has ended: the step is taken up at the next start.
             let _ = engine.send(Message::StepDone { name, step, version, reply }).await;
         });
+    }
+}
+
+/// Has the version that a worker is about to be given in the escrow log.
+async fn kept(escrow: &EscrowLog, name: &CredentialName, version: Version, request: &Request) -> Result<(), String> {
+    match &request.subject {
+        Some(fields) => escrow.keep(name, Some(version), fields).await,
+        // The provider is still to make it.
+        None => Ok(()),
     }
 }

@@ -63,7 +63,7 @@ impl<W: World> Engine<W> {
             pid: holder.pid,
             process_started: rules.with_process.then_some(holder.started),
         });
-        match self.admit(&credential, &record, turn.now) {
+        match self.admit(turn, &credential, &record) {
             Ok(()) => self.begin(turn, &credential, record)?,
             Err(held) => {
                 self.fit(turn, &credential, &record)?;
@@ -96,7 +96,7 @@ impl<W: World> Engine<W> {
             self.forget_lease(turn, &record);
             return Ok("over; its account had not been made yet".to_owned());
         }
-        if self.running.contains(name) || self.admit(&credential, &record, turn.now).is_err() {
+        if self.running.contains(name) || self.admit(turn, &credential, &record).is_err() {
             if !self.running.contains(name) {
                 record.wake_at = Some(turn.now);
             }

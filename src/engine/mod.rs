@@ -7,12 +7,15 @@
 // A new phase, event or answer must be thought about at every match.
 #![warn(clippy::wildcard_enum_match_arm)]
 
+mod admin;
 pub mod admission;
 pub mod advance;
 pub mod breaker;
+mod drift;
 mod effects;
 mod host;
 mod lease;
+mod logins;
 mod message;
 mod operator;
 mod run;
@@ -25,6 +28,6 @@ mod world;
 pub use effects::sample;
 pub use host::Host;
 pub use message::{Command, EngineGone, EngineHandle, Holder, Info, Message};
-pub use run::{Engine, NOTE_AUDIT};
+pub use run::{Engine, NOTE_AUDIT, NOTES};
 pub use tell::{answer_of, code_of, lockout_of};
 pub use world::{Books, Job, World};

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use keywheel_protocol::Fields;
 
-use super::advance::{advance, settle_login};
+use super::admission::Held;
+use super::advance::advance;
 use super::effects::add_version;
+use super::logins::settle_login;
 use super::message::Command;
 use super::run::Engine;
 use super::tell;
@@ -73,7 +75,12 @@ impl<W: World> Engine<W> {
         if !self.world.has_room() {
             return Err(tell::no_room());
         }
-        match self.admit(&credential, &record, turn.now) {
+        let free = if self.running.contains(name) {
+            Err(Held::BeingVerified(name.clone()))
+        } else {
+            self.admit(turn, &credential, &record)
+        };
+        match free {
             Ok(()) => self.begin(turn, &credential, record)?,
             Err(held) => {
                 self.fit(turn, &credential, &record)?;
@@ -127,7 +134,16 @@ impl<W: World> Engine<W> {
             .map_err(|_| tell::busy_now(name))?;
         record.logins.clear();
         turn.put_secret(name, version, fields);
+        let looked_at = self.running.contains(name);
+        if looked_at {
+            // The login that still runs is of the version before.
+            let lockout = record.lockout(&credential.rules.lockout);
+            record.logins.spend(turn.now, turn.now + credential.target.step_timeout, &lockout, 1);
+        }
         self.follow(turn, &credential, record, advanced);
+        if looked_at {
+            self.running.begin(name.clone(), credential.target.name.clone());
+        }
         Ok(version)
     }
 
@@ -168,7 +184,7 @@ impl<W: World> Engine<W> {
             ));
         }
         if self.running.contains(name) {
-            return Err(tell::busy(&record));
+            return Err(tell::step_runs(&record));
         }
         match self.known(turn, &admin) {
             Some((_, admin)) if admin.phase.current().is_some() => {}

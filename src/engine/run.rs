@@ -1,21 +1,23 @@
 //! The loop itself.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use keywheel_protocol::{Origin, Reason, Reply, Step};
+use keywheel_protocol::{By, Origin, Reply, Step};
 use tokio::sync::mpsc;
 
+use super::admin::Admins;
 use super::admission::InFlight;
-use super::advance::{Advanced, Notice, Plan, advance, note_trouble};
+use super::advance::{Advanced, Notice, Plan, advance, note_trouble, withdraw};
 use super::breaker::Breakers;
+use super::effects::login_for;
 use super::message::{Command, EngineHandle, Info, Message, QUEUE_MAX};
 use super::tell::{self, answer_of, trouble_of};
 use super::turn::Turn;
 use super::world::{Books, World};
 use crate::audit::AuditError;
 use crate::config::{Config, Credential};
-use crate::ids::{CredentialName, Version};
+use crate::ids::{CredentialName, TargetName, Version};
 use crate::rotation::{Answer, Effect, Event, Phase};
 use crate::schedule::{ClockGuard, ClockVerdict};
 use crate::store::{Record, StoreError};
@@ -33,13 +35,8 @@ const UNTOLD_MAX: usize = 10_000;
 /// The note under which the audit log's head is kept.
 pub const NOTE_AUDIT: &str = "audit.head";
 
-/// One step's login with an admin credential.
-#[derive(Clone, Debug)]
-pub(super) struct AdminUse {
-    pub admin: CredentialName,
-    /// Whether it was counted against the lock-out before it was tried (I5).
-    pub counted: bool,
-}
+/// Every note that the daemon keeps in its store.
+pub const NOTES: &[&str] = &[NOTE_CLOCK, NOTE_CLOCK_LAST, NOTE_AUDIT];
 
 /// The engine; it lives on a thread of its own.
 pub struct Engine<W> {
@@ -49,11 +46,7 @@ pub struct Engine<W> {
     messages: mpsc::Receiver<Message>,
     /// Steps running, with what they occupy.
     pub(super) running: InFlight,
-    /// The admin credential by the credential whose running step logs in with it.
-    pub(super) admins_in_use: HashMap<CredentialName, AdminUse>,
-    /// When admin credentials last worked, if they have not failed since. What has not worked for a while is tried by one
-    /// step before others may follow: it may have been changed by hand (I5).
-    pub(super) admins_proved: BTreeMap<CredentialName, Timestamp>,
+    pub(super) admins: Admins,
     /// The member of each group that is not at rest.
     pub(super) groups: BTreeMap<String, BTreeSet<CredentialName>>,
     /// The leases there are, by credential.
@@ -61,6 +54,8 @@ pub struct Engine<W> {
     pub(super) breakers: Breakers,
     pub(super) clock_guard: ClockGuard,
     pub(super) clock_held: Option<String>,
+    /// By how much the clock was set, where the records' times have still to be brought in line with it.
+    pub(super) clock_owed: Option<i64>,
     /// What the wall clock showed before this start.
     pub(super) clock_last_seen: Option<Timestamp>,
     /// Credentials whose step is lost: the daemon was restarted, or an answer could not be stored.
@@ -96,13 +91,13 @@ impl<W: World> Engine<W> {
             handle: handle.clone(),
             messages,
             running: InFlight::default(),
-            admins_in_use: HashMap::new(),
-            admins_proved: BTreeMap::new(),
+            admins: Admins::default(),
             groups: BTreeMap::new(),
             leases: BTreeMap::new(),
             breakers: Breakers::default(),
             clock_guard,
             clock_held: None,
+            clock_owed: None,
             clock_last_seen: last_seen,
             orphans: BTreeSet::new(),
             store_trouble: None,
@@ -181,8 +176,8 @@ impl<W: World> Engine<W> {
         self.publish_info();
     }
 
-    /// Stores a turn, then acts on it.
-    pub(super) fn commit(&mut self, turn: Turn) {
+    /// Stores a turn, then acts on it. Whether it was stored.
+    pub(super) fn commit(&mut self, turn: Turn) -> bool {
         let closed = turn.close();
         let phases_moved = !closed.touched.is_empty();
         if !closed.batch.is_empty() {
@@ -191,11 +186,11 @@ impl<W: World> Engine<W> {
                 // Their steps' answers are lost with the turn; they are looked at again from what is stored.
                 for (name, _) in &closed.effects {
                     self.running.end(name);
-                    self.admins_in_use.remove(name);
+                    self.admins.let_go(name);
                 }
                 self.orphans.extend(closed.touched);
                 closed.replies.send(&Err(tell::store_error(&error)));
-                return;
+                return false;
             }
             self.store_trouble = None;
         }
@@ -209,13 +204,14 @@ impl<W: World> Engine<W> {
             if self.draining || unrecorded {
                 // Stored, and taken up at the next start, or once there is a record of it (I7).
                 self.running.end(&name);
-                self.admins_in_use.remove(&name);
+                self.admins.let_go(&name);
                 self.orphans.insert(name);
             } else {
                 self.launch(&name, effect);
             }
         }
         closed.replies.send(&Ok(()));
+        true
     }
 
     /// Has the audit log take what it has not taken yet, in order.
@@ -248,8 +244,15 @@ impl<W: World> Engine<W> {
 
     fn step_done(&mut self, turn: &mut Turn, name: &CredentialName, step: Step, version: Version, reply: Reply) {
         let answer = answer_of(&reply);
-        self.step_ended(turn, name, answer);
+        let target = self.step_ended(turn, name, answer);
         let Some((credential, mut record)) = self.known(turn, name) else { return };
+        if target.is_some_and(|target| target != credential.target.name) {
+            // A look at what rests holds no reload up, and what the target before says of it decides nothing.
+            return tracing::info!(%name, "an answer of the target that it was moved from was dropped");
+        }
+        if (step, answer) == (Step::Verify, Answer::Yes) {
+            self.admins.logged_in(name);
+        }
         note_trouble(&mut record, trouble_of(&reply, turn.now));
         tell::step(name, step, &reply);
         if let Reply::Yes(yes) = reply {
@@ -268,33 +271,11 @@ impl<W: World> Engine<W> {
     }
 
     /// Frees what a step occupied, and learns from its answer about its target and its admin credential.
-    fn step_ended(&mut self, turn: &mut Turn, name: &CredentialName, answer: Answer) {
-        let Some(target) = self.running.end(name) else { return };
+    fn step_ended(&mut self, turn: &mut Turn, name: &CredentialName, answer: Answer) -> Option<TargetName> {
+        let target = self.running.end(name)?;
         self.breakers.note(&target, answer, turn.now);
-        let Some(AdminUse { admin, counted }) = self.admins_in_use.remove(name) else { return };
-        let passed =
-            matches!(answer, Answer::Yes | Answer::No(Reason::Policy | Reason::Privilege | Reason::TooSoon, _));
-        if passed {
-            self.admins_proved.insert(admin.clone(), turn.now);
-        } else if matches!(answer, Answer::No(Reason::Credential, _)) {
-            self.admins_proved.remove(&admin);
-        }
-        let Some((credential, mut record)) = self.known(turn, &admin) else { return };
-        let lockout = record.lockout(&credential.rules.lockout);
-        let before = record.logins.clone();
-        match answer {
-            _ if passed && self.running.contains(&admin) => {}
-            _ if passed => record.logins.clear(),
-            Answer::No(Reason::Credential, _) if !counted => record.logins.spend(turn.now, turn.now, &lockout, 1),
-            Answer::NotReached | Answer::No(Reason::Unsupported, _) if counted => record.logins.refund(1),
-            Answer::Yes | Answer::No(..) | Answer::NotReached | Answer::InDoubt if counted => {
-                record.logins.made(turn.now, 1);
-            }
-            Answer::Yes | Answer::No(..) | Answer::NotReached | Answer::InDoubt => {}
-        }
-        if record.logins != before {
-            turn.put_record(record);
-        }
+        self.admin_used(turn, name, answer);
+        Some(target)
     }
 
     /// Puts what came of an event into the turn; makes the stricter candidate if that is what came of it.
@@ -315,6 +296,15 @@ impl<W: World> Engine<W> {
                     self.orphans.insert(name.clone());
                 }
             }
+        }
+        // A step that follows another one at once has not been admitted yet.
+        if let Some(effect) = advanced.effect
+            && login_for(credential, &record.phase, effect) == Some(By::Admin)
+            && let Err(why) = self.admit_admin(turn, credential)
+        {
+            tracing::debug!(%name, %why, "the next step is held back");
+            withdraw(&mut record, effect, why.until().unwrap_or(turn.now));
+            advanced.effect = None;
         }
         if let Some(group) = &credential.group {
             let at_rest = matches!(record.phase, Phase::Resting { .. });
@@ -357,6 +347,7 @@ impl<W: World> Engine<W> {
             seed: credential.seed,
             history: self.config.limits.history,
             step_timeout: credential.target.step_timeout,
+            verify: credential.verify,
         }
     }
 
@@ -390,10 +381,17 @@ impl<W: World> Engine<W> {
 
     /// Brings the records' times in line with a clock that was set since the last turn.
     fn notice_set_clock(&mut self) {
-        let Some(by) = self.clock_guard.was_set_by(self.world.now(), self.world.since_boot()) else { return };
-        tracing::warn!(seconds = by / 1000, "the clock was set; what waits, and the end of each lease, moves with it");
-        self.observe_clock();
-        if let Err(error) = self.set_right(by) {
+        if let Some(by) = self.clock_guard.was_set_by(self.world.now(), self.world.since_boot()) {
+            tracing::warn!(
+                seconds = by / 1000,
+                "the clock was set; what waits, and the end of each lease, moves with it"
+            );
+            self.observe_clock();
+            self.clock_owed = Some(self.clock_owed.unwrap_or(0).saturating_add(by));
+        }
+        if let Some(by) = self.clock_owed
+            && let Err(error) = self.set_right(by)
+        {
             self.store_failed(&error);
         }
     }

@@ -37,6 +37,9 @@ pub(super) fn set_right(
     let before = record.clone();
     shift(record, clock.set_by);
     record.logins.set_right(now);
+    if let (Some(at), Some(every)) = (&mut record.verify_at, plan.verify) {
+        *at = (*at).min(now + every);
+    }
     let follows = record.wake_at == record.next_due;
     if let Some(due) = &mut record.next_due
         && let Some(latest) = plan.schedule.next_due(now, plan.seed).filter(|_| clock.believed)
@@ -74,6 +77,8 @@ pub(super) fn set_right(
 /// Moves everything that is so long after something else. When a rotation is due is a date and stays.
 fn shift(record: &mut Record, by: i64) {
     record.logins.shift(by);
+    record.verify_at = record.verify_at.map(|at| at.shift(by));
+    record.verified = record.verified.map(|at| at.shift(by));
     if let Phase::Retiring { retire_at, .. } = &mut record.phase {
         *retire_at = retire_at.shift(by);
     }
@@ -101,7 +106,15 @@ mod tests {
     fn corrected(mut record: Record, clock_set_by: i64) -> (Record, bool) {
         let rules = Rules::overlapping(HOUR);
         let schedule = Schedule::manual();
-        let plan = Plan { machine: next, rules: &rules, schedule: &schedule, seed: 1, history: 3, step_timeout: HOUR };
+        let plan = Plan {
+            machine: next,
+            rules: &rules,
+            schedule: &schedule,
+            seed: 1,
+            history: 3,
+            step_timeout: HOUR,
+            verify: Some(HOUR),
+        };
         let changed =
             set_right(&mut record, NOW, plan, Some(2 * HOUR), Correction { set_by: clock_set_by, believed: true });
         (record, changed)

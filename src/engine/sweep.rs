@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::advance::{Notice, advance, hold, newest, resume};
+use super::drift::{plan_look, spread};
 use super::lease::is_over;
 use super::run::{Engine, NOTE_CLOCK_LAST};
 use super::set_right::{Correction, set_right};
@@ -15,6 +16,7 @@ use crate::ids::CredentialName;
 use crate::rotation::{Event, Phase};
 use crate::schedule::ClockGuard;
 use crate::store::{Record, StoreError};
+use crate::time::Timestamp;
 
 /// Records looked at in one sweep.
 const SWEEP_MAX: usize = 4096;
@@ -66,7 +68,7 @@ impl<W: World> Engine<W> {
                 continue;
             }
             let Some((_, record)) = self.known(turn, &name) else { continue };
-            if self.running.contains(&name) || record.wake_at.is_none_or(|at| at > turn.now) {
+            if self.running.contains(&name) || record.wakes().is_none_or(|at| at > turn.now) {
                 continue;
             }
             let held = *held.get_or_insert_with(|| !self.held().is_empty());
@@ -93,7 +95,10 @@ impl<W: World> Engine<W> {
         if resting && held {
             return None;
         }
-        if let Err(why) = self.admit(credential, &record, turn.now) {
+        if resting && !is_due(&record, turn.now) {
+            return self.take_look(turn, credential, record);
+        }
+        if let Err(why) = self.admit(turn, credential, &record) {
             tracing::debug!(name = %record.name, %why, "due, and held back");
             return Some(record);
         }
@@ -138,7 +143,11 @@ impl<W: World> Engine<W> {
 
     fn put_off(&mut self, turn: &mut Turn, credential: &Credential, mut record: Record) {
         let until = turn.now + spread(OVERFLOW_SPREAD, credential.seed);
-        hold(&mut record, until);
+        if matches!(record.phase, Phase::Resting { .. }) && !is_due(&record, turn.now) {
+            record.verify_at = Some(until);
+        } else {
+            hold(&mut record, until);
+        }
         turn.put_record(record);
     }
 
@@ -161,7 +170,7 @@ impl<W: World> Engine<W> {
             self.orphans.insert(name);
             return;
         }
-        if let Err(why) = self.admit(&credential, &record, turn.now) {
+        if let Err(why) = self.admit(turn, &credential, &record) {
             tracing::debug!(%name, %why, "to be taken up, and held back");
             self.orphans.insert(name);
             return;
@@ -214,10 +223,11 @@ impl<W: World> Engine<W> {
     }
 
     /// Brings times of the records in line that were reckoned by a clock that was set by so many milliseconds since, or,
-    /// for all that is known, ran ahead.
+    /// for all that is known, ran ahead. What can't be stored is owed: the next turn tries again.
     pub(super) fn set_right(&mut self, set_by: i64) -> Result<(), StoreError> {
         let clock = Correction { set_by, believed: self.clock_held.is_none() };
         let books = self.world.books().clone();
+        self.clock_owed = Some(set_by);
         let mut turn = Turn::new(self.world.now());
         for record in books.records() {
             let mut record = record?;
@@ -225,11 +235,20 @@ impl<W: World> Engine<W> {
             let lifetime = credential.lease.map(|rules| rules.lifetime);
             if set_right(&mut record, turn.now, self.plan(&credential), lifetime, clock) {
                 turn.put_record(record);
-                turn = self.commit_when_large(turn);
+                if turn.touched() >= COMMIT_MAX {
+                    let now = turn.now;
+                    if !self.commit(std::mem::replace(&mut turn, Turn::new(now))) {
+                        return Ok(());
+                    }
+                    // Nothing is moved twice; times that stay too far off are cut the next time.
+                    self.clock_owed = Some(0);
+                }
             }
         }
         turn.put_note(NOTE_CLOCK_LAST, turn.now.0.to_be_bytes().to_vec());
-        self.commit(turn);
+        if self.commit(turn) {
+            self.clock_owed = None;
+        }
         Ok(())
     }
 
@@ -248,23 +267,26 @@ impl<W: World> Engine<W> {
                 self.take_lease(&record);
                 continue;
             }
-            let before = (record.wake_at, record.next_due, record.schedule.clone());
+            let before = record.clone();
             let resting = matches!(record.phase, Phase::Resting { .. });
             match config.credentials.get(&record.name) {
                 Some(credential) => {
                     seen.insert(record.name.clone());
                     schedule(&mut record, credential, turn.now);
+                    let over = catch_up.then_some(config.limits.catch_up_spread);
+                    plan_look(&mut record, credential.verify, turn.now, credential.seed, over);
                     if let (true, true, Some(due)) = (catch_up, resting, record.wake_at) {
                         record.wake_at = Some(credential.schedule.catch_up(due, turn.now, credential.seed));
                     }
                 }
                 None if resting => {
                     record.wake_at = None;
+                    record.verify_at = None;
                     record.schedule.clear();
                 }
                 None => {}
             }
-            if before != (record.wake_at, record.next_due, record.schedule.clone()) {
+            if before != record {
                 turn.put_record(record);
                 turn = self.commit_when_large(turn);
             }
@@ -291,8 +313,13 @@ impl<W: World> Engine<W> {
     }
 }
 
+/// Whether it is its rotation that is due, or the end of its lease.
+fn is_due(record: &Record, now: Timestamp) -> bool {
+    record.wake_at.is_some_and(|at| at <= now)
+}
+
 /// Computes the due time by the configured schedule when that is another than the one it was computed by.
-fn schedule(record: &mut Record, credential: &Credential, now: crate::time::Timestamp) {
+fn schedule(record: &mut Record, credential: &Credential, now: Timestamp) {
     let rule = credential.schedule.describe();
     if record.schedule == rule {
         return;
@@ -302,8 +329,4 @@ fn schedule(record: &mut Record, credential: &Credential, now: crate::time::Time
     if matches!(record.phase, Phase::Resting { .. }) {
         record.wake_at = record.next_due;
     }
-}
-
-fn spread(over: Duration, seed: u64) -> Duration {
-    over * u32::try_from(crate::rotation::splitmix(seed) % 1024).unwrap_or(0) / 1024
 }

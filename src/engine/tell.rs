@@ -171,6 +171,22 @@ pub(super) fn busy(record: &Record) -> ApiError {
     }
 }
 
+/// A step of it runs, so that another can't.
+pub(super) fn step_runs(record: &Record) -> ApiError {
+    match &record.phase {
+        Phase::Resting { .. } => error(
+            ErrorCode::Conflict,
+            format!("{} is being verified at this moment", record.name),
+            "try again in a moment".to_owned(),
+        ),
+        Phase::Staged(_)
+        | Phase::Applied { .. }
+        | Phase::Retiring { .. }
+        | Phase::Halted { .. }
+        | Phase::Ending { .. } => busy(record),
+    }
+}
+
 pub(super) fn busy_now(name: &CredentialName) -> ApiError {
     error(
         ErrorCode::Conflict,

@@ -176,7 +176,7 @@ fn passphrases_consist_of_whole_words_and_fit_their_buffer() {
         assert_eq!(parts.len(), 9, "{parts:?}");
         for word in &parts[..8] {
             assert!(word.starts_with(|c: char| c.is_ascii_uppercase()), "{word}");
-            assert!(diceware_wordlists::EFF_LONG_WORDLIST.contains(&word.to_lowercase().as_str()), "{word}");
+            assert!(super::words::WORDS.contains(&word.to_lowercase().as_str()), "{word}");
         }
         assert!(parts[8].len() == 2 && parts[8].bytes().all(|b| b.is_ascii_digit()));
         assert!(secret.expose().len() <= shape.bytes_max());
@@ -185,7 +185,8 @@ fn passphrases_consist_of_whole_words_and_fit_their_buffer() {
 
 #[test]
 fn the_word_list_is_the_one_that_was_counted_on() {
-    let words: std::collections::BTreeSet<_> = diceware_wordlists::EFF_LONG_WORDLIST.iter().collect();
+    assert_eq!(*super::words::WORDS, diceware_wordlists::EFF_LONG_WORDLIST);
+    let words: std::collections::BTreeSet<_> = super::words::WORDS.iter().collect();
     assert_eq!(words.len(), 7776);
     assert!(words.iter().all(|word| word.bytes().all(|b| b.is_ascii_lowercase() || b == b'-')));
     assert_eq!(words.iter().filter(|word| word.contains('-')).count(), 4);

@@ -1,10 +1,14 @@
 //! Passphrases from the large word list of the Electronic Frontier Foundation (7,776 words,
 //! <https://www.eff.org/dice>, CC BY 3.0 US).
 
-use diceware_wordlists::EFF_LONG_WORDLIST;
+use std::sync::LazyLock;
 
 use super::alphabet::is_wanted;
 use super::{PolicyError, Spec};
+
+/// One word a line. As text it is a fifth of what a table of it is in the executable, which few use at all.
+pub(super) static WORDS: LazyLock<Vec<&str>> =
+    LazyLock::new(|| include_str!("eff_large_wordlist.txt").lines().collect());
 
 /// The fewest words to draw from.
 const LIST_MIN: usize = 1024;
@@ -44,8 +48,7 @@ impl Passphrase {
             let rest = word.chars().skip(usize::from(capitals));
             capital.into_iter().chain(rest).all(|c| c != separator && !spec.forbid.contains(c))
         };
-        let list: Vec<u16> =
-            (0..).zip(EFF_LONG_WORDLIST.iter()).filter(|(_, word)| fits(word)).map(|(i, _)| i).collect();
+        let list: Vec<u16> = (0..).zip(WORDS.iter()).filter(|(_, word)| fits(word)).map(|(i, _)| i).collect();
         if list.len() < LIST_MIN {
             return Err(PolicyError::FewWords(list.len()));
         }
@@ -53,7 +56,7 @@ impl Passphrase {
         if digits > 0 && digit_set.is_empty() {
             return Err(PolicyError::EmptyClass { class: "digits" });
         }
-        let word_bytes_max = EFF_LONG_WORDLIST.iter().map(|word| word.len()).max().unwrap_or(0);
+        let word_bytes_max = WORDS.iter().map(|word| word.len()).max().unwrap_or(0);
         Ok(Self { words, separator, capitals, digits, digit_set, list, word_bytes_max })
     }
 
@@ -71,7 +74,7 @@ impl Passphrase {
     }
 
     pub(super) fn word(&self, place: usize) -> &'static str {
-        EFF_LONG_WORDLIST[usize::from(self.list[place])]
+        WORDS[usize::from(self.list[place])]
     }
 
     /// The size of the longest passphrase.

@@ -49,6 +49,8 @@ pub enum Event {
     },
     /// The time that [`Effect::WaitUntil`] named has come, or a limit that held an effect back has been lifted.
     Wake,
+    /// It is time to look whether the current version still logs in.
+    Check,
     /// An operator ends the grace of the previous version now.
     RetireNow,
     /// An operator gave a secret that has just been proved by a login: an import, or a value set by hand.

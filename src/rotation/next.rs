@@ -8,7 +8,7 @@ use super::end::{end, end_with, on_ended};
 use super::event::{Answer, Effect, Event, IllegalEvent};
 use super::phase::{Ask, Phase, Staged, Tries, Why};
 use super::rules::Rules;
-use crate::ids::Version;
+use crate::ids::{Token, Version};
 use crate::time::Timestamp;
 
 /// The phase to store and the effect to run afterwards.
@@ -54,9 +54,16 @@ pub fn next(phase: &Phase, event: Event, now: Timestamp, rules: &Rules) -> Resul
             }
             Event::Adopted { version } => Ok((Phase::Resting { current: Some(version) }, None)),
             Event::End => Ok(end(current.into_iter().collect())),
-            Event::Stricter { .. } | Event::Answered { .. } | Event::Wake | Event::RetireNow | Event::Resume { .. } => {
-                Err(illegal(event))
+            Event::Check if current.is_some() => Ok((phase.clone(), current.map(Effect::Verify))),
+            Event::Answered { step: Step::Verify, version, answer } if Some(version) == current => {
+                Ok((on_checked(version, answer), None))
             }
+            Event::Stricter { .. }
+            | Event::Answered { .. }
+            | Event::Wake
+            | Event::Check
+            | Event::RetireNow
+            | Event::Resume { .. } => Err(illegal(event)),
         },
         Phase::Staged(staged) => on_staged(staged, event, now, rules).map_err(illegal),
         Phase::Applied { current, candidates, token, by, tries } => {
@@ -74,6 +81,7 @@ pub fn next(phase: &Phase, event: Event, now: Timestamp, rules: &Rules) -> Resul
                 Event::Begin { .. }
                 | Event::Stricter { .. }
                 | Event::Answered { .. }
+                | Event::Check
                 | Event::RetireNow
                 | Event::Adopted { .. }
                 | Event::Resume { .. } => Err(illegal(event)),
@@ -92,6 +100,7 @@ pub fn next(phase: &Phase, event: Event, now: Timestamp, rules: &Rules) -> Resul
             Event::Begin { .. }
             | Event::Stricter { .. }
             | Event::Answered { .. }
+            | Event::Check
             | Event::Adopted { .. }
             | Event::Resume { .. }
             | Event::Reconcile { .. }
@@ -127,9 +136,12 @@ pub fn next(phase: &Phase, event: Event, now: Timestamp, rules: &Rules) -> Resul
                 Ok(proceed(staged, rules))
             }
             Event::End => Ok(end(current.into_iter().chain(candidates).collect())),
-            Event::Begin { .. } | Event::Stricter { .. } | Event::Answered { .. } | Event::Wake | Event::RetireNow => {
-                Err(illegal(event))
-            }
+            Event::Begin { .. }
+            | Event::Stricter { .. }
+            | Event::Answered { .. }
+            | Event::Wake
+            | Event::Check
+            | Event::RetireNow => Err(illegal(event)),
         },
         Phase::Ending { versions, tries } => match event {
             Event::Wake => Ok(end_with(versions, tries)),
@@ -139,6 +151,7 @@ pub fn next(phase: &Phase, event: Event, now: Timestamp, rules: &Rules) -> Resul
             Event::Begin { .. }
             | Event::Stricter { .. }
             | Event::Answered { .. }
+            | Event::Check
             | Event::RetireNow
             | Event::Adopted { .. }
             | Event::Resume { .. }
@@ -190,6 +203,7 @@ fn on_staged(mut staged: Staged, event: Event, now: Timestamp, rules: &Rules) ->
         | Event::Stricter { .. }
         | Event::Answered { .. }
         | Event::Wake
+        | Event::Check
         | Event::RetireNow
         | Event::Adopted { .. }
         | Event::Resume { .. }
@@ -328,6 +342,19 @@ fn on_proof(staged: Staged, version: Version, answer: Answer, now: Timestamp, ru
             _,
         ) => reject(staged, now, rules),
     }
+}
+
+/// The answer to a login that only looks whether the current version still opens its account.
+fn on_checked(current: Version, answer: Answer) -> Phase {
+    let why = match answer {
+        Answer::No(Reason::Credential, _) => Why::CurrentRefused,
+        Answer::No(Reason::Missing, _) => Why::AccountMissing,
+        Answer::Yes | Answer::No(..) | Answer::NotReached | Answer::InDoubt => {
+            return Phase::Resting { current: Some(current) };
+        }
+    };
+    // There is no rotation that a label could be of.
+    Phase::Halted { current: Some(current), candidates: Vec::new(), token: Token::from_random([0; 16]), why }
 }
 
 /// The newest candidate was refused at login although the target had said yes: set the same one again, a bounded

@@ -125,6 +125,8 @@ pub struct Tries {
 pub enum Why {
     /// The current version no longer logs in: somebody else changed it. Nothing was changed by keywheel.
     CurrentRefused,
+    /// The target has no such account any more. Nothing was changed by keywheel.
+    AccountMissing,
     /// The target says yes to a value and then refuses it at login, again and again.
     NeverProved,
     /// After a doubt, none of the values that the target may have taken logs in.
@@ -134,10 +136,19 @@ pub enum Why {
 }
 
 impl Why {
+    /// Whether the current version is known not to open its account.
+    pub fn shuts_out(self) -> bool {
+        match self {
+            Self::CurrentRefused | Self::AccountMissing | Self::NothingLogsIn => true,
+            Self::NeverProved | Self::RefusedInDoubt => false,
+        }
+    }
+
     /// What happened, as a sentence without a full stop.
     pub fn message(self) -> &'static str {
         match self {
             Self::CurrentRefused => "the target refuses the current version: it was changed by somebody else",
+            Self::AccountMissing => "the target has no such account any more",
             Self::NeverProved => "the target accepts the new value but refuses it at login",
             Self::NothingLogsIn => "none of the values that the target may have taken logs in",
             Self::RefusedInDoubt => "the target refused the change after an earlier try had ended in doubt",
@@ -149,6 +160,9 @@ impl Why {
         match self {
             Self::CurrentRefused => {
                 "if you know the new value, `keywheel adopt NAME`; to set a fresh one by the admin credential, `keywheel reconcile NAME`"
+            }
+            Self::AccountMissing => {
+                "make it again at the target, then `keywheel reconcile NAME` or `keywheel adopt NAME`; if it was dropped for good, take NAME out of the configuration"
             }
             Self::NeverProved => {
                 "find out at the target why the login is refused (host rules, expiry, replication), then `keywheel resume NAME`"
@@ -200,6 +214,25 @@ impl Phase {
         Self::Resting { current: None }
     }
 
+    /// The phase of a credential of which nothing is believed, because its state comes from a backup or an older copy: each
+    /// value that the target may accept is tried by login, newest first, and handed out once it has logged in; if none
+    /// does, it halts. Nothing is changed at the target. `None` if there is nothing to prove.
+    pub fn unproved(&self, token: Token) -> Option<Self> {
+        let mut candidates = self.live();
+        candidates.sort_unstable();
+        candidates.dedup();
+        let staged = Staged {
+            current: None,
+            candidates,
+            token,
+            by: By::Account,
+            ask: Ask::Probing(0),
+            doubted: true,
+            tries: Tries::default(),
+        };
+        (!staged.candidates.is_empty()).then_some(Self::Staged(staged))
+    }
+
     /// The phase's name.
     pub fn name(&self) -> PhaseName {
         match self {
@@ -246,6 +279,11 @@ impl Phase {
             Self::Ending { versions, .. } => live.extend(versions),
         }
         live
+    }
+
+    /// Whether the current version is known not to open its account.
+    pub fn is_shut_out(&self) -> bool {
+        matches!(self, Self::Halted { why, .. } if why.shuts_out())
     }
 
     /// Whether a rotation is between its begin and its proof.

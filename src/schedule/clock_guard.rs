@@ -9,6 +9,10 @@ use crate::time::Timestamp;
 /// How far the wall clock may go back without a word: NTP steps and leap seconds stay well below.
 pub const BEHIND_MAX: Duration = Duration::from_secs(60);
 
+/// What is less than this is the clock's being steered, and the time between two readings. A lock-out window is reckoned
+/// to the second.
+const SET_MIN: Duration = Duration::from_secs(1);
+
 /// Watches the wall clock against the time since boot and against the greatest time ever seen.
 ///
 /// While it is not in line, scheduled rotations wait: a clock set forward would make everything due at once, and one
@@ -59,13 +63,13 @@ impl ClockGuard {
         Self { greatest_seen, jump_max, last_steady: None, last: None }
     }
 
-    /// By how many milliseconds the wall clock was set since it was last asked here, if by more than [`BEHIND_MAX`]: what
-    /// was reckoned by it then is out by as much.
+    /// By how many milliseconds the wall clock was set since it was last asked here, if by more than [`SET_MIN`]: what was
+    /// reckoned by it then is out by as much.
     pub fn was_set_by(&mut self, wall: Timestamp, since_boot: Duration) -> Option<i64> {
         let (last, then) = self.last.replace((wall, since_boot))?;
         let expected = last + since_boot.saturating_sub(then);
         let by = wall.0.saturating_sub(expected.0);
-        (by.unsigned_abs() > BEHIND_MAX.as_millis() as u64).then_some(by)
+        (by.unsigned_abs() > SET_MIN.as_millis() as u64).then_some(by)
     }
 
     /// By how many milliseconds the wall clock was set back since it showed `last`, as a number below 0; 0 if it was not,
@@ -154,7 +158,7 @@ mod tests {
         };
         assert_eq!(at(0, 0), None);
         assert_eq!(at(0, 100_000), None, "suspended or busy");
-        assert_eq!(at(-10, 100_010), None, "slewed by NTP");
+        assert_eq!(at(-10, 100_010), Some(-10_000), "a lock-out window is reckoned to the second");
         assert_eq!(at(90_000_000, 100_011), Some(90_000_010_000));
         assert_eq!(at(90_000_000, 100_012), None);
         assert_eq!(at(0, 100_013), Some(-90_000_000_000));

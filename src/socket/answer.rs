@@ -18,10 +18,14 @@ pub(super) enum Refusal {
     NotYours,
     /// It has no version yet.
     NoVersion,
+    /// It has values, and none that a login has proved: it was restored, or is being made for the first time.
+    Unproved,
     /// No newer version came in time.
     Unchanged(Version),
     /// Between ask and proof for longer than a fetch waits.
     Switching,
+    /// The target refuses its current version, and it is configured not to be handed out then.
+    Drifted,
     /// The store is not open yet.
     Sealed,
     /// The daemon ends.
@@ -50,8 +54,14 @@ impl Refusal {
         match self {
             Self::NotYours => "there is no such credential, or no grant gives it to this process",
             Self::NoVersion => "it has no version yet; an operator must import one, or let it be rotated",
+            Self::Unproved => {
+                "no login has proved it yet, as after a restore; `keywheel status` tells an operator more"
+            }
             Self::Unchanged(_) => "no newer version in time",
             Self::Switching => "it is being rotated at this moment; try again shortly",
+            Self::Drifted => {
+                "the target refuses its current version, so it is not handed out before an operator has seen to it"
+            }
             Self::Sealed => "the store is sealed; an operator must `keywheel unseal`",
             Self::Stopping => "keywheeld is stopping; try again shortly",
             Self::Busy => "no account for it can be had at this moment; try again shortly",
@@ -75,10 +85,10 @@ impl Refusal {
                 response
             }
             Self::OnlyNow => problem(StatusCode::BAD_REQUEST, self.words()),
-            Self::NoVersion | Self::NotMade | Self::OnlyFetched | Self::Broken | Self::Sealed => {
+            Self::NoVersion | Self::NotMade | Self::OnlyFetched | Self::Drifted | Self::Broken | Self::Sealed => {
                 problem(StatusCode::SERVICE_UNAVAILABLE, self.words())
             }
-            Self::Switching | Self::Busy | Self::Stopping => {
+            Self::Switching | Self::Unproved | Self::Busy | Self::Stopping => {
                 let mut response = problem(StatusCode::SERVICE_UNAVAILABLE, self.words());
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
                 response

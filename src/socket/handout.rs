@@ -24,7 +24,7 @@ use super::server::{Body, End, json};
 use super::stop::Stop;
 use super::views::{Current, View, Views};
 use crate::audit::{AuditLog, Entry};
-use crate::config::Config;
+use crate::config::{Config, OnDrift};
 use crate::ids::{CredentialName, Version};
 use crate::policy::{Caller, Decision};
 use crate::store::{Reader, StoreError};
@@ -272,12 +272,19 @@ impl Service {
     fn look(&self, name: &CredentialName, wish: Wish) -> Result<Found, Refusal> {
         let view = self.view(name).map_err(|error| broken(name, &error))?;
         let view = view.ok_or(Refusal::NoVersion)?;
-        let current = view.standing?;
+        let current = match view.standing {
+            // A login that would prove it is on its way, as after a restore.
+            Err(Refusal::Unproved) if view.switching => return Ok(Found::NotYet(Refusal::Unproved)),
+            standing => standing?,
+        };
         if wish.newer_than.is_some_and(|(known, _)| current.version <= known) {
             return Ok(Found::NotYet(Refusal::Unchanged(current.version)));
         }
         if view.switching && self.replaces(name) {
             return Ok(Found::NotYet(Refusal::Switching));
+        }
+        if view.shut_out && self.is_held_when_shut_out(name) {
+            return Err(Refusal::Drifted);
         }
         Ok(Found::Ready(current))
     }
@@ -285,6 +292,11 @@ impl Service {
     /// Whether the old version may be dead while the new one is not proved.
     fn replaces(&self, name: &CredentialName) -> bool {
         self.sources.config.borrow().credentials.get(name).is_some_and(|credential| !credential.rules.overlaps)
+    }
+
+    fn is_held_when_shut_out(&self, name: &CredentialName) -> bool {
+        let config = self.sources.config.borrow();
+        config.credentials.get(name).is_some_and(|credential| credential.on_drift == OnDrift::Hold)
     }
 
     /// Writes the record of an answer; without it there is no answer (I7).

@@ -178,7 +178,7 @@ impl Service {
             // Its record goes when the target refuses it.
             match view.ok_or(Refusal::NotMade)?.standing {
                 Ok(current) => return Ok(current),
-                Err(Refusal::NoVersion) => {}
+                Err(Refusal::NoVersion | Refusal::Unproved) => {}
                 Err(refusal) => return Err(refusal),
             }
             tokio::select! {

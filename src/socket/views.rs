@@ -22,6 +22,8 @@ const FIELDS: &[u8] = br#","fields":"#;
 pub(super) struct View {
     /// Between ask and proof of a new version.
     pub switching: bool,
+    /// Whether the current version is known not to open its account.
+    pub shut_out: bool,
     /// What is handed out, or why nothing can be.
     pub standing: Result<Arc<Current>, Refusal>,
 }
@@ -74,7 +76,8 @@ impl View {
     fn read(reader: &Reader, name: &CredentialName) -> Result<Option<Self>, StoreError> {
         let Some(record) = reader.record(name)? else { return Ok(None) };
         let standing = match record.phase.current() {
-            None => Err(Refusal::NoVersion),
+            None if record.phase.live().is_empty() => Err(Refusal::NoVersion),
+            None => Err(Refusal::Unproved),
             Some(version) => match reader.sealed(name, version)? {
                 None => {
                     tracing::error!(%name, %version, "the store has no secret of its current version");
@@ -91,7 +94,8 @@ impl View {
                 }
             },
         };
-        Ok(Some(Self { switching: record.phase.is_switching(), standing }))
+        let phase = &record.phase;
+        Ok(Some(Self { switching: phase.is_switching(), shut_out: phase.is_shut_out(), standing }))
     }
 }
 

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 
 use super::error::{StoreError, io_error};
+use super::fault;
 use super::files;
 
 /// Below this much free space the ballast goes at once. sled writes whole segments of half a MiB when it pleases, and
@@ -87,6 +88,7 @@ const NAME: &str = "ballast";
 /// Gives the file real blocks.
 fn allocate(mut file: &std::fs::File, bytes: u64) -> io::Result<()> {
     let length = i64::try_from(bytes).map_err(|_| io::Error::from(io::ErrorKind::StorageFull))?;
+    fault::at("allocate")?;
     match fallocate(file, FallocateFlags::empty(), 0, length) {
         Err(Errno::EOPNOTSUPP) => io::copy(&mut io::Read::take(io::repeat(0x5a), bytes), &mut file).map(drop),
         done => Ok(done?),

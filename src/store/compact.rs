@@ -5,10 +5,10 @@
 //! usual comparison at start is right: an index at the old end takes these frames like any others.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::error::{StoreError, io_error};
+use super::fault;
 use super::files;
 use super::frame::{HEADER_BYTES, Header};
 use super::index::Head;
@@ -48,7 +48,13 @@ pub(super) struct Snapshot {
 /// Every value is opened on the way, and all of them together must be what the head says; so what sled has lost or
 /// spoilt never gets into the journal, which still has it.
 pub(super) fn write(dir: &Path, store: &Shared, old: &Journal, head: &Head) -> Result<Snapshot, StoreError> {
-    let written = write_all(dir, store, old, head);
+    let header = Header { epoch: old.header().epoch + 1, base: old.position(), snapshot: u64::MAX };
+    write_as(dir, store, header, head)
+}
+
+/// The same with a given epoch and base, for a journal that can't be asked for them any more.
+pub(super) fn write_as(dir: &Path, store: &Shared, header: Header, head: &Head) -> Result<Snapshot, StoreError> {
+    let written = write_all(dir, store, header, head);
     if written.is_err() {
         // A leftover takes space and means nothing: the next compaction and the next start remove it too.
         let _ = files::remove_if_there(&path(dir));
@@ -56,10 +62,9 @@ pub(super) fn write(dir: &Path, store: &Shared, old: &Journal, head: &Head) -> R
     written
 }
 
-fn write_all(dir: &Path, store: &Shared, old: &Journal, head: &Head) -> Result<Snapshot, StoreError> {
+fn write_all(dir: &Path, store: &Shared, mut header: Header, head: &Head) -> Result<Snapshot, StoreError> {
     let path = path(dir);
     let file = files::make_private(&path)?;
-    let mut header = Header { epoch: old.header().epoch + 1, base: old.position(), snapshot: u64::MAX };
     let start = Place { position: header.base, offset: HEADER_BYTES as u64 };
     let mut state = State {
         keys: &store.keys,
@@ -73,7 +78,7 @@ fn write_all(dir: &Path, store: &Shared, old: &Journal, head: &Head) -> Result<S
             let (key, value) = entry?;
             if tree == Tree::Record {
                 let record = store.open_record(&key, &value, None)?;
-                if let Some(at) = record.wake_at {
+                if let Some(at) = record.wakes() {
                     state.add(Op::put(Tree::Due, &due_key(at, &key), Vec::new()))?;
                 }
                 if is_in_flight(&record) {
@@ -92,8 +97,8 @@ fn write_all(dir: &Path, store: &Shared, old: &Journal, head: &Head) -> Result<S
     }
     let end = Place { position: state.journal.position(), offset: state.journal.bytes() };
     header.snapshot = end.position.sequence;
-    file.write_all_at(&header.seal(&store.keys)?, 0)
-        .and_then(|()| file.sync_all())
+    fault::write_all_at("write", &file, &header.seal(&store.keys)?, 0)
+        .and_then(|()| files::flush(&file))
         .map_err(io_error("write", &path))?;
     Ok(Snapshot { file, header, end })
 }

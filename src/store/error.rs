@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+
 use crate::ids::CredentialName;
 
 /// What went wrong with the store. The message says what happened, [`StoreError::remedy`] what to do next.
@@ -164,6 +166,30 @@ pub enum StoreError {
         /// The commit that is known to have been made.
         index: u64,
     },
+    /// The store's witness in another folder has seen a later commit: an older copy of the store was put back.
+    #[error("the store ends at commit {store}, but {} has seen commit {seen}: an older copy of the store was put back", witness.display())]
+    OlderCopy {
+        /// The witness.
+        witness: PathBuf,
+        /// The store's last commit.
+        store: u64,
+        /// The last commit that was made.
+        seen: u64,
+    },
+    /// The store's witness has seen another commit of the same number.
+    #[error("commit {sequence} of the store is not the one that {} has seen: this copy of the store went its own way", witness.display())]
+    OtherHistory {
+        /// The witness.
+        witness: PathBuf,
+        /// The commit.
+        sequence: u64,
+    },
+    /// The witness belongs to another store.
+    #[error("{} has seen another store than this one: the store's folder was exchanged, or is not mounted and a new store was made in its place", witness.display())]
+    AnotherStore {
+        /// The witness.
+        witness: PathBuf,
+    },
     /// What is stored in one place was damaged or moved there from another.
     #[error("the {tree}{} in the store is damaged", credential.as_ref().map_or_else(String::new, |name| format!(" of {name}")))]
     Damaged {
@@ -254,6 +280,9 @@ impl StoreError {
             Self::Io { source, path, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 format!("give the user that runs keywheeld the right to {}", path.display())
             }
+            Self::Io { source, .. } if source.raw_os_error() == Some(Errno::EMFILE as i32) => {
+                "raise the limit of open files: LimitNOFILE= in the unit, `ulimit -n` in a shell".to_owned()
+            }
             Self::NoSpace { path, .. } => {
                 format!("free some space on the file system of {}", path.display())
             }
@@ -281,6 +310,18 @@ impl StoreError {
             Self::JournalMissing { path, .. } | Self::JournalOlder { path, .. } => {
                 format!("put the newest {} back, or restore the store's folder from a backup", path.display())
             }
+            Self::OlderCopy { .. } | Self::OtherHistory { .. } => {
+                "put the newest copy back; if there is none, `keywheel \
+                 doctor --accept-older` goes on with this one, and has each version proved by a login before it is \
+                 handed out"
+                    .to_owned()
+            }
+            Self::AnotherStore { witness } => {
+                format!(
+                    "put the right store back (is its file system mounted?); if this one is meant, remove {}",
+                    witness.display()
+                )
+            }
             Self::JournalHeader { path } | Self::JournalForeign { path } => {
                 format!("restore {} from a backup of this store", path.display())
             }
@@ -291,6 +332,20 @@ impl StoreError {
             Self::Stopped { .. } => "find out what is wrong with the disk, then restart keywheeld".to_owned(),
             Self::Io { .. } | Self::TooLarge { .. } | Self::Encode { .. } | Self::Crypto { .. } => return None,
         })
+    }
+
+    /// Whether files of the store are damaged or missing, so that more is to be said than what to restore.
+    pub fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::Keyring { .. }
+                | Self::KeyringMissing { .. }
+                | Self::JournalMissing { .. }
+                | Self::JournalHeader { .. }
+                | Self::JournalForeign { .. }
+                | Self::JournalDamaged { .. }
+                | Self::JournalOlder { .. }
+        )
     }
 
     /// Whether the batch at hand may have become durable in spite of the error (I3). A restart finds out.

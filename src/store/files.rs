@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -10,39 +10,57 @@ use nix::fcntl::OFlag;
 use nix::sys::statvfs::statvfs;
 
 use super::error::{StoreError, io_error};
+use super::fault;
 
 /// How the names of all files and folders of a store start. Others (`lost+found`) are none of our business.
 const OURS: [&str; 5] = ["LOCK", "keyring", "journal", "sled", "ballast"];
 
 /// The store's folder: made with mode 0700 if it is absent, else found to be this user's alone, with all that is in it.
 pub(super) fn prepare_dir(dir: &Path) -> Result<(), StoreError> {
-    match fs::symlink_metadata(dir) {
-        Ok(found) => {
-            check_folder(&found, dir)?;
-            for entry in fs::read_dir(dir).map_err(io_error("list", dir))? {
-                let entry = entry.map_err(io_error("list", dir))?;
-                if !entry.file_name().to_str().is_some_and(|name| OURS.iter().any(|ours| name.starts_with(ours))) {
-                    continue;
-                }
-                let (path, found) = (entry.path(), entry.metadata().map_err(io_error("examine", &entry.path()))?);
-                if found.is_dir() { check_folder(&found, &path)? } else { check_file(&found, &path)? }
-            }
-            Ok(())
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => make_folder(dir),
-        Err(error) => Err(io_error("examine", dir)(error)),
+    match wrong_entries(dir)? {
+        Some(wrong) => wrong.into_iter().next().map_or(Ok(()), Err),
+        None => make_folder(dir),
     }
+}
+
+/// What in the store's folder is not this user's alone, the folder included; `None` if there is no such folder.
+pub(super) fn wrong_entries(dir: &Path) -> Result<Option<Vec<StoreError>>, StoreError> {
+    let found = match fs::symlink_metadata(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        found => found.map_err(io_error("examine", dir))?,
+    };
+    let mut wrong: Vec<_> = check_folder(&found, dir).err().into_iter().collect();
+    if !found.is_dir() {
+        return Ok(Some(wrong));
+    }
+    for entry in fs::read_dir(dir).map_err(io_error("list", dir))? {
+        let entry = entry.map_err(io_error("list", dir))?;
+        if !entry.file_name().to_str().is_some_and(|name| OURS.iter().any(|ours| name.starts_with(ours))) {
+            continue;
+        }
+        let (path, found) = (entry.path(), entry.metadata().map_err(io_error("examine", &entry.path()))?);
+        let checked = if found.is_dir() { check_folder(&found, &path) } else { check_file(&found, &path) };
+        wrong.extend(checked.err());
+    }
+    Ok(Some(wrong))
 }
 
 /// Makes a folder that is this user's alone.
 pub(super) fn make_folder(dir: &Path) -> Result<(), StoreError> {
-    DirBuilder::new().mode(0o700).recursive(true).create(dir).map_err(io_error("make the folder", dir))?;
+    fault::at("mkdir")
+        .and_then(|()| DirBuilder::new().mode(0o700).recursive(true).create(dir))
+        .map_err(io_error("make the folder", dir))?;
     dir.parent().map_or(Ok(()), sync_dir)
 }
 
 /// Opens a file of the store for reading and writing.
 pub(super) fn open_private(path: &Path) -> Result<File, StoreError> {
     open_checked(path, OpenOptions::new().read(true).write(true))
+}
+
+/// Opens a file of the store for reading only.
+pub(super) fn open_to_read(path: &Path) -> Result<File, StoreError> {
+    open_checked(path, OpenOptions::new().read(true))
 }
 
 /// Opens a file of the store for reading and writing, and makes it if it is absent.
@@ -57,7 +75,9 @@ pub(super) fn make_private(path: &Path) -> Result<File, StoreError> {
 }
 
 fn open_checked(path: &Path, options: &mut OpenOptions) -> Result<File, StoreError> {
-    let file = options.mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits()).open(path).map_err(io_error("open", path))?;
+    let file = fault::at("open")
+        .and_then(|()| options.mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits()).open(path))
+        .map_err(io_error("open", path))?;
     check_file(&file.metadata().map_err(io_error("examine", path))?, path)?;
     Ok(file)
 }
@@ -91,26 +111,39 @@ fn check_owner_and_mode(found: &Metadata, path: &Path, wanted: u32) -> Result<()
 /// Puts `bytes` at `path` so that after a crash at any instant there is the old file or the new one, whole.
 pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let aside = with_suffix(path, ".tmp");
-    let mut file = make_private(&aside)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io_error("write", &aside))?;
+    let file = make_private(&aside)?;
+    fault::write_all_at("write", &file, bytes, 0).and_then(|()| flush(&file)).map_err(io_error("write", &aside))?;
     rename(&aside, path)
 }
 
 /// Renames and makes the new name durable.
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
-    fs::rename(from, to).map_err(io_error("rename", from))?;
+    fault::at("rename").and_then(|()| fs::rename(from, to)).map_err(io_error("rename", from))?;
     to.parent().map_or(Ok(()), sync_dir)
+}
+
+/// Makes a file durable, with its length.
+pub(super) fn flush(file: &File) -> io::Result<()> {
+    fault::at("flush")?;
+    file.sync_all()
+}
+
+/// Cuts a file off.
+pub(super) fn cut(file: &File, bytes: u64) -> io::Result<()> {
+    fault::at("cut")?;
+    file.set_len(bytes)
 }
 
 /// Makes the names in a folder durable.
 pub(super) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
     let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-    File::open(dir).and_then(|handle| handle.sync_all()).map_err(io_error("flush the folder", dir))
+    let flushed = fault::at("flush folder").and_then(|()| File::open(dir)).and_then(|handle| handle.sync_all());
+    flushed.map_err(io_error("flush the folder", dir))
 }
 
 /// Removes a file, if there is one.
 pub(super) fn remove_if_there(path: &Path) -> Result<(), StoreError> {
-    match fs::remove_file(path) {
+    match fault::at("remove").and_then(|()| fs::remove_file(path)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", path)(error)),
         _ => Ok(()),
     }

@@ -7,10 +7,13 @@ use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
+use nix::errno::Errno;
 use sled::IVec;
 
 use super::error::{StoreError, io_error};
+use super::fault;
 use super::files;
 use super::frame::Position;
 use super::inventory::Inventory;
@@ -19,6 +22,10 @@ use super::seal::Keys;
 
 /// What sled may keep in memory.
 const CACHE_BYTES: u64 = 32 << 20;
+
+/// How often, and how long apart, an index is tried whose lock is held.
+const LOCK_TRIES: u32 = 200;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// The key of the only entry of [`Tree::Head`].
 const HEAD: &[u8] = b"head";
 
@@ -35,7 +42,8 @@ pub(super) struct Index {
 
 /// What an index does not open for.
 pub(super) enum Unopened {
-    /// It may be good, but the system does not let it open: the disk is full (sled writes when it opens), or read-only.
+    /// It may be good, but the system does not let it open: the disk is full (sled writes when it opens) or read-only,
+    /// or this process has too many files open.
     Failed(StoreError),
     /// It is damaged, and this is how.
     Damaged(String),
@@ -73,13 +81,18 @@ pub(super) fn path(dir: &Path) -> PathBuf {
 }
 
 /// The mark of an index that has to be made again, because a damaged value was met in it.
-fn mark(dir: &Path) -> PathBuf {
+fn mark_path(dir: &Path) -> PathBuf {
     dir.join("sled.rebuild")
+}
+
+/// Has the next start make the index again from the journal.
+pub(super) fn mark(dir: &Path) -> Result<(), StoreError> {
+    files::open_or_make_private(&mark_path(dir)).map(drop)
 }
 
 /// Whether the index has to be made again.
 pub(super) fn is_marked(dir: &Path) -> bool {
-    mark(dir).exists()
+    mark_path(dir).exists()
 }
 
 /// Moves a damaged index aside, in the place of an earlier one, and returns its new name.
@@ -106,11 +119,22 @@ impl Index {
             files::make_folder(&path).map_err(Unopened::Failed)?;
         }
         let open = || {
+            fault::at("index open")?;
             let db = sled::Config::new().path(&path).cache_capacity(CACHE_BYTES).flush_every_ms(None).open()?;
             let trees = Tree::ALL.iter().map(|tree| db.open_tree(tree.name())).collect::<Result<Vec<_>, _>>()?;
             Ok((db, trees))
         };
-        let (db, trees) = without_panic(open).map_err(|error| unopened(error, &path))?;
+        let mut opened = without_panic(open);
+        // One that was just closed in this process holds its lock until its threads have ended; nobody else can have it,
+        // since the store's own lock is held.
+        for _ in 0..LOCK_TRIES {
+            if !opened.as_ref().is_err_and(is_locked) {
+                break;
+            }
+            std::thread::sleep(LOCK_PAUSE);
+            opened = without_panic(open);
+        }
+        let (db, trees) = opened.map_err(|error| unopened(error, &path))?;
         let trees = trees.try_into().map_err(|_| Unopened::Damaged("a tree is missing".to_owned()))?;
         Ok(Self {
             dir: dir.to_owned(),
@@ -144,12 +168,14 @@ impl Index {
         let mut torn = self.torn.write().unwrap_or_else(PoisonError::into_inner);
         let applied = without_panic(|| {
             for op in ops {
+                fault::at("index apply")?;
                 let tree = &self.trees[op.tree.place()];
                 match &op.value {
                     Some(value) => tree.insert(&op.key, value.as_slice())?,
                     None => tree.remove(&op.key)?,
                 };
             }
+            fault::at("index apply")?;
             self.trees[Tree::Head.place()].insert(HEAD, sealed)
         });
         *torn = applied.is_err();
@@ -213,7 +239,9 @@ impl Index {
 
     /// Writes what sled keeps in memory. Not a disk flush (sled 0.34.7, pagecache/iobuf.rs), and none is needed.
     pub(super) fn flush(&self) -> Result<(), StoreError> {
-        without_panic(|| self.db.flush()).map_err(|error| self.failed("flush", &error)).map(drop)
+        without_panic(|| fault::at("index flush").map_err(sled::Error::from).and_then(|()| self.db.flush()))
+            .map_err(|error| self.failed("flush", &error))
+            .map(drop)
     }
 
     /// The error for a damaged value; the next start will make the index again.
@@ -229,12 +257,12 @@ impl Index {
     /// Has the next start make the index again from the journal.
     pub(super) fn mark_for_rebuild(&self) {
         // If this fails, the next start meets the damage again and says so again.
-        let _ = files::open_or_make_private(&mark(&self.dir));
+        let _ = mark(&self.dir);
     }
 
     /// Undoes [`Index::mark_for_rebuild`], once it was done.
     pub(super) fn unmark(&self) -> Result<(), StoreError> {
-        files::remove_if_there(&mark(&self.dir))
+        files::remove_if_there(&mark_path(&self.dir))
     }
 
     fn failed(&self, doing: &'static str, error: &sled::Error) -> StoreError {
@@ -253,10 +281,21 @@ fn without_panic<T>(call: impl FnOnce() -> sled::Result<T>) -> sled::Result<T> {
         .unwrap_or_else(|_| Err(sled::Error::ReportableBug("it panicked".to_owned())))
 }
 
+/// sled 0.34.7 gives the refused lock no kind of its own.
+fn is_locked(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(source) if source.to_string().starts_with("could not acquire lock"))
+}
+
 fn unopened(error: sled::Error, path: &Path) -> Unopened {
     use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let locked = is_locked(&error);
     if let sled::Error::Io(source) = error {
-        if matches!(source.kind(), StorageFull | QuotaExceeded | PermissionDenied | ReadOnlyFilesystem) {
+        let exhausted = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM];
+        let exhausted = exhausted.iter().any(|errno| source.raw_os_error() == Some(*errno as i32));
+        if locked
+            || exhausted
+            || matches!(source.kind(), StorageFull | QuotaExceeded | PermissionDenied | ReadOnlyFilesystem)
+        {
             return Unopened::Failed(io_error("open the index", path)(source));
         }
         return Unopened::Damaged(source.to_string());

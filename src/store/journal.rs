@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::error::{StoreError, io_error};
+use super::fault;
 use super::files;
 use super::frame::{self, BadHeader, FORMAT, HEADER_BYTES, Header, Position};
 use super::inventory::Inventory;
@@ -49,13 +50,29 @@ pub(super) fn make(dir: &Path, keys: &Keys) -> Result<(), StoreError> {
 pub(super) fn open(dir: &Path, keys: &Keys) -> Result<(File, Header), StoreError> {
     let path = path(dir);
     let file = files::open_private(&path)?;
+    read_header(&file, path, keys).map(|header| (file, header))
+}
+
+/// The same for reading only.
+pub(super) fn open_to_read(dir: &Path, keys: &Keys) -> Result<(File, Header), StoreError> {
+    let path = path(dir);
+    let file = files::open_to_read(&path)?;
+    read_header(&file, path, keys).map(|header| (file, header))
+}
+
+/// Whether anything was ever committed to the journal in `dir`.
+pub(super) fn holds_commits(dir: &Path) -> bool {
+    std::fs::metadata(path(dir)).is_ok_and(|found| found.len() > HEADER_BYTES as u64)
+}
+
+fn read_header(file: &File, path: PathBuf, keys: &Keys) -> Result<Header, StoreError> {
     let mut bytes = [0; HEADER_BYTES];
     match file.read_exact_at(&mut bytes, 0) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(StoreError::JournalHeader { path }),
         read => read.map_err(io_error("read", &path))?,
     }
     match Header::open(&bytes, keys) {
-        Ok(header) => Ok((file, header)),
+        Ok(header) => Ok(header),
         Err(BadHeader::Damaged) => Err(StoreError::JournalHeader { path }),
         Err(BadHeader::Foreign) => Err(StoreError::JournalForeign { path }),
         Err(BadHeader::Newer(found)) => Err(StoreError::NewerFormat { path, found, known: FORMAT }),
@@ -89,9 +106,9 @@ impl Journal {
         self.frame.shrink_to(BUFFER_BYTES);
         let position = frame::seal(keys, self.header.epoch, self.end.position, ops, live, &mut self.frame)
             .map_err(AppendError::Nothing)?;
-        if let Err(error) = self.file.write_all_at(&self.frame, self.end.offset) {
+        if let Err(error) = fault::write_all_at("append", &self.file, &self.frame, self.end.offset) {
             let error = io_error("append to", &self.path)(error);
-            return Err(match self.file.set_len(self.end.offset) {
+            return Err(match files::cut(&self.file, self.end.offset) {
                 Err(_) => AppendError::Doubt(error),
                 Ok(()) if matches!(error, StoreError::NoSpace { .. }) => AppendError::Full(error),
                 Ok(()) => AppendError::Nothing(error),
@@ -104,6 +121,6 @@ impl Journal {
     /// Makes what was appended durable. After an error it may never be tried again: the kernel may have dropped the
     /// data and say yes the next time (fsync(2), and <https://lwn.net/Articles/752063/>).
     pub(super) fn sync(&self) -> Result<(), StoreError> {
-        self.file.sync_data().map_err(io_error("flush", &self.path))
+        fault::at("flush journal").and_then(|()| self.file.sync_data()).map_err(io_error("flush", &self.path))
     }
 }

@@ -13,7 +13,7 @@ use super::seal::{self, Keys, SEAL_BYTES, StoreId};
 use super::{files, hex};
 
 /// The format this file is written in.
-const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 1;
 /// The largest keyring that is read.
 const KEYRING_BYTES_MAX: u64 = 4096;
 /// The fewest characters of a passphrase.
@@ -27,7 +27,7 @@ const PASSES_MAX: u32 = 100;
 
 /// What opens a store.
 #[derive(Clone, Copy)]
-pub(super) enum Opener<'a> {
+pub enum Opener<'a> {
     /// A master key from a file or a credential.
     Key(&'a MasterKey),
     /// A passphrase, from which the keyring's parameters make the master key.
@@ -64,6 +64,17 @@ pub(super) fn draw(opener: Opener<'_>) -> Result<(Keys, Vec<u8>), StoreError> {
     seal::random(&mut store)?;
     let mut key = Zeroizing::new([0; 32]);
     seal::random(&mut key[..])?;
+    Ok((Keys::derive(store, &key)?, wrapped(store, &key, opener)?))
+}
+
+/// The keyring's bytes for [`save`] with which `new` opens the store that `old` opens now.
+pub(super) fn rewrap(dir: &Path, old: Opener<'_>, new: Opener<'_>) -> Result<Vec<u8>, StoreError> {
+    let (store, key) = unwrapped(dir, old)?;
+    wrapped(store, &key, new)
+}
+
+/// The keyring's bytes for a store and its key.
+fn wrapped(store: StoreId, key: &[u8; 32], opener: Opener<'_>) -> Result<Vec<u8>, StoreError> {
     let argon2id = match opener {
         Opener::Key(_) => None,
         Opener::Passphrase(_) => {
@@ -74,11 +85,10 @@ pub(super) fn draw(opener: Opener<'_>) -> Result<(Keys, Vec<u8>), StoreError> {
         }
     };
     let master = master_key(opener, argon2id.as_ref(), Path::new("keyring"))?;
-    let wrapped_key = hex::encode(&seal::wrap(&master, &place(&store, argon2id.as_ref()), &key)?);
+    let wrapped_key = hex::encode(&seal::wrap(&master, &place(&store, argon2id.as_ref()), key)?);
     let keyring = Keyring { format: FORMAT, store: hex::encode(&store), argon2id, wrapped_key };
-    let bytes = serde_json::to_vec_pretty(&keyring)
-        .map_err(|error| StoreError::Encode { what: "keyring", trouble: error.to_string() })?;
-    Ok((Keys::derive(store, &key)?, bytes))
+    serde_json::to_vec_pretty(&keyring)
+        .map_err(|error| StoreError::Encode { what: "keyring", trouble: error.to_string() })
 }
 
 /// Writes a drawn keyring, durably.
@@ -88,9 +98,14 @@ pub(super) fn save(dir: &Path, keyring: &[u8]) -> Result<(), StoreError> {
 
 /// Opens the keyring. Touches nothing.
 pub(super) fn unlock(dir: &Path, opener: Opener<'_>) -> Result<Keys, StoreError> {
+    let (store, key) = unwrapped(dir, opener)?;
+    Keys::derive(store, &key)
+}
+
+fn unwrapped(dir: &Path, opener: Opener<'_>) -> Result<(StoreId, Zeroizing<[u8; 32]>), StoreError> {
     let path = path(dir);
     let damaged = |trouble: &str| StoreError::Keyring { path: path.clone(), trouble: trouble.to_owned() };
-    let file = files::open_private(&path)?;
+    let file = files::open_to_read(&path)?;
     if file.metadata().map_err(io_error("examine", &path))?.len() > KEYRING_BYTES_MAX {
         return Err(damaged("it is too long"));
     }
@@ -111,7 +126,7 @@ pub(super) fn unlock(dir: &Path, opener: Opener<'_>) -> Result<Keys, StoreError>
         .ok_or_else(|| damaged("`wrapped_key` is not 120 digits"))?;
     let master = master_key(opener, keyring.argon2id.as_ref(), &path)?;
     match seal::unwrap(&master, &place(&store, keyring.argon2id.as_ref()), &wrapped)? {
-        Some(key) => Keys::derive(store, &key),
+        Some(key) => Ok((store, key)),
         None => Err(StoreError::WrongKey { path }),
     }
 }

@@ -14,10 +14,13 @@
 //! sled/       the index, made again from the journal whenever it does not agree with it
 //! ballast     given up when the disk is full
 //! ```
+//! In another folder, beside the audit log, a witness (`witness.rs`) says how far the store had come.
 
 mod ballast;
 mod compact;
+pub mod doctor;
 mod error;
+mod fault;
 mod files;
 mod frame;
 mod hex;
@@ -31,11 +34,13 @@ mod open;
 mod ops;
 mod reader;
 mod record;
+mod rekey;
 mod scan;
 mod seal;
 #[cfg(test)]
 mod tests;
 mod verdict;
+mod witness;
 mod writer;
 
 use std::path::PathBuf;
@@ -43,11 +48,13 @@ use std::path::PathBuf;
 use keywheel_protocol::Fields;
 
 pub use error::{Evidence, StoreError};
-pub use keyring::PASSPHRASE_CHARS_MIN;
+pub use keyring::{Opener, PASSPHRASE_CHARS_MIN};
 pub use master::{MasterKey, create_key_file, key_from_credential, key_from_file, read_secret_file};
 pub use open::{open, open_with_passphrase};
 pub use reader::{Reader, Sealed};
 pub use record::{Lease, Outcome, Record, Source, Trouble, TroubleKind, VersionInfo};
+pub use rekey::{StoreKey, opens, rekey, rekey_deep, tidy_rekey};
+pub use witness::{forget_witness, witness_beside};
 pub use writer::{NOTE_BYTES_MAX, RECORD_BYTES_MAX, Writer};
 
 use crate::ids::{CredentialName, Version};
@@ -88,6 +95,10 @@ pub enum Change {
         value: Vec<u8>,
     },
 }
+
+/// The note with what `keywheel doctor` has done since the daemon last ran, a line each; empty once that is in the audit
+/// log.
+pub const NOTE_REPAIRED: &str = "store.repaired";
 
 /// Changes that become durable together or not at all.
 pub type Batch = Vec<Change>;

@@ -43,7 +43,7 @@ pub fn open_with_passphrase(options: &Options, passphrase: &Secret) -> Result<Op
     open_by(options, Opener::Passphrase(passphrase))
 }
 
-fn open_by(options: &Options, opener: Opener<'_>) -> Result<Opened, StoreError> {
+pub(super) fn open_by(options: &Options, opener: Opener<'_>) -> Result<Opened, StoreError> {
     let dir = options.dir.as_path();
     files::prepare_dir(dir)?;
     let lock = Lock::take(dir)?;
@@ -62,7 +62,7 @@ fn open_by(options: &Options, opener: Opener<'_>) -> Result<Opened, StoreError> 
     let plan = verdict::judge(&header, &scan, start, &found).map_err(|refusal| refused(refusal, &path, &scan))?;
 
     if let Some(bytes) = plan.cut {
-        file.set_len(scan.end.offset).map_err(io_error("cut the torn end of", &path))?;
+        files::cut(&file, scan.end.offset).map_err(io_error("cut the torn end of", &path))?;
         notes.push(format!(
             "the last {bytes} bytes of {} were an unfinished write that was never acknowledged, and were cut off",
             path.display()
@@ -73,7 +73,7 @@ fn open_by(options: &Options, opener: Opener<'_>) -> Result<Opened, StoreError> 
         notes.push("a compaction of the journal had not been finished; the next one starts anew".to_owned());
     }
     // What a killed process wrote may still be in memory only, and is about to be acted on.
-    file.sync_all().map_err(io_error("flush", &path))?;
+    files::flush(&file).map_err(io_error("flush", &path))?;
 
     let replay = Replay { dir, file: &file, keys: &keys, header: &header, end: scan.end };
     let (index, head) = replay.settle(plan, index, start, &mut ballast, &mut notes)?;
@@ -96,8 +96,7 @@ fn unlock(dir: &Path, opener: Opener<'_>, notes: &mut Vec<String>) -> Result<Key
     if path.try_exists().map_err(io_error("look for", &path))? {
         return keyring::unlock(dir, opener);
     }
-    let journal_bytes = std::fs::metadata(journal::path(dir)).map_or(0, |found| found.len());
-    if journal_bytes > HEADER_BYTES as u64 || index::path(dir).exists() {
+    if journal::holds_commits(dir) || index::path(dir).exists() {
         return Err(StoreError::KeyringMissing { path });
     }
     let (keys, bytes) = keyring::draw(opener)?;
@@ -151,7 +150,8 @@ fn open_index(dir: &Path, keys: &Arc<Keys>, ballast: &mut Ballast) -> Result<Ind
     }
 }
 
-fn refused(refusal: Refusal, path: &Path, scan: &Scan) -> StoreError {
+/// A refusal as an error that names the journal.
+pub(super) fn refused(refusal: Refusal, path: &Path, scan: &Scan) -> StoreError {
     let path = path.to_owned();
     match refusal {
         Refusal::Damaged { sequence, evidence } => {

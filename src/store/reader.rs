@@ -96,7 +96,7 @@ impl Reader {
         opened
     }
 
-    /// The records whose `wake_at` is at or before `until`, earliest first, at most `limit`.
+    /// The records to look at at or before `until`, earliest first, at most `limit`.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] and [`StoreError::Index`].
@@ -107,7 +107,7 @@ impl Reader {
                 break;
             }
             let (key, _) = entry?;
-            let belongs = |record: &Record| record.wake_at.is_some_and(|at| key.starts_with(&due_key(at, &[])));
+            let belongs = |record: &Record| record.wakes().is_some_and(|at| key.starts_with(&due_key(at, &[])));
             due.extend(self.listed(Tree::Due, &key, belongs)?);
         }
         Ok(due)

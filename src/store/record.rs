@@ -37,6 +37,12 @@ pub struct Record {
     /// The lock-out policy that the target itself has told; the stricter of it and the configured one counts (I5).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lockout_told: Option<Lockout>,
+    /// When it is looked next whether the current version still logs in, while nothing is in flight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify_at: Option<Timestamp>,
+    /// When the current version last logged in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<Timestamp>,
     /// Of a lease's account: whose it is, and until when. Such a record goes when the account is dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<Lease>,
@@ -73,8 +79,16 @@ impl Record {
             trouble: None,
             schedule: String::new(),
             lockout_told: None,
+            verify_at: None,
+            verified: None,
             lease: None,
         }
+    }
+
+    /// When the daemon looks at it next.
+    pub fn wakes(&self) -> Option<Timestamp> {
+        let looks = self.verify_at.filter(|_| matches!(self.phase, Phase::Resting { .. }));
+        self.wake_at.into_iter().chain(looks).min()
     }
 
     /// The lock-out policy that counts, where this one is configured.

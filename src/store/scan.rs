@@ -138,6 +138,20 @@ pub(super) fn scan(file: &File, keys: &Keys, header: &Header, mark: u64) -> io::
     Ok(Scan { end, mark: found, tail })
 }
 
+/// The last commit that can be read anywhere in the journal; that of `end` if there is none behind it.
+pub(super) fn last_intact(file: &File, keys: &Keys, header: &Header, end: Place) -> io::Result<u64> {
+    let bytes = file.metadata()?.len().saturating_sub(end.offset);
+    let mut tail = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
+    file.read_exact_at(&mut tail, end.offset)?;
+    let mut last = end.position.sequence;
+    let mut at = 0;
+    while let Some((found, sequence)) = next_intact(keys, header.epoch, last, &tail[at..]) {
+        last = last.max(sequence);
+        at += found + 1;
+    }
+    Ok(last)
+}
+
 fn examine(file: &File, keys: &Keys, epoch: u64, end: Place) -> io::Result<Tail> {
     let bytes = file.metadata()?.len().saturating_sub(end.offset);
     // One append never leaves more than this; of a longer tail the start is enough to find an intact frame in.
@@ -150,12 +164,17 @@ fn examine(file: &File, keys: &Keys, epoch: u64, end: Place) -> io::Result<Tail>
 
 /// The sequence of a frame that is intact somewhere behind the first byte of `tail`.
 fn later_frame(keys: &Keys, epoch: u64, last: u64, tail: &[u8]) -> Option<u64> {
-    let most = last + 2 + (tail.len() / FRAME_BYTES_MIN) as u64;
-    (1..tail.len().saturating_sub(FRAME_BYTES_MIN - 1)).find_map(|at| {
-        let rest = &tail[at..];
+    next_intact(keys, epoch, last, tail.get(1..)?).map(|(_, sequence)| sequence)
+}
+
+/// The first frame in `bytes` that is intact and later than `last`: at which byte, and its sequence.
+fn next_intact(keys: &Keys, epoch: u64, last: u64, bytes: &[u8]) -> Option<(usize, u64)> {
+    let most = last + 2 + (bytes.len() / FRAME_BYTES_MIN) as u64;
+    (0..bytes.len().saturating_sub(FRAME_BYTES_MIN - 1)).find_map(|at| {
+        let rest = &bytes[at..];
         let sequence = claimed_sequence(rest).filter(|sequence| (last + 1..=most).contains(sequence))?;
         let length = claimed_length(*rest.first_chunk()?).filter(|length| *length <= rest.len())?;
-        frame::open(keys, epoch, &mut rest[..length].to_vec()).map(|_| sequence)
+        frame::open(keys, epoch, &mut rest[..length].to_vec()).map(|_| (at, sequence))
     })
 }
 

@@ -1,7 +1,7 @@
 //! Writing: one batch is one frame of the journal, one disk flush, and then the index's turn.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use keywheel_protocol::{WireError, encode_fields};
@@ -17,6 +17,7 @@ use super::ops::{Op, Tree};
 use super::reader::{Shared, due_key, is_in_flight, secret_key};
 use super::record::Record;
 use super::seal::NameHash;
+use super::witness::{self, Witness};
 use super::{Batch, Change};
 use crate::failpoint;
 use crate::ids::CredentialName;
@@ -35,24 +36,55 @@ pub struct Writer {
     head: Head,
     ballast: Ballast,
     stopped: Option<String>,
+    witness: Option<Witness>,
 }
 
 /// How a credential is listed in the index.
 #[derive(Clone, Copy, Default)]
 struct Listing {
-    wake_at: Option<Timestamp>,
+    wakes: Option<Timestamp>,
     in_flight: bool,
 }
 
 impl Listing {
     fn of(record: &Record) -> Self {
-        Self { wake_at: record.wake_at, in_flight: is_in_flight(record) }
+        Self { wakes: record.wakes(), in_flight: is_in_flight(record) }
     }
 }
 
 impl Writer {
     pub(super) fn new(dir: PathBuf, store: Arc<Shared>, journal: Journal, head: Head, ballast: Ballast) -> Self {
-        Self { dir, store, journal, head, ballast, stopped: None }
+        Self { dir, store, journal, head, ballast, stopped: None, witness: None }
+    }
+
+    /// Has the file at `path`, in another folder, witness how far the store has come from now on. Gives a note for the
+    /// log if the one that was there could not be read.
+    ///
+    /// # Errors
+    /// [`StoreError::OlderCopy`], [`StoreError::OtherHistory`] and [`StoreError::AnotherStore`] if that file has seen
+    /// what this store has not; [`StoreError::Io`].
+    pub fn be_witnessed(&mut self, path: &Path) -> Result<Option<String>, StoreError> {
+        let testimony = witness::read(path, &self.store.keys)?;
+        let note = witness::judge(&testimony, self.journal.position(), path)?;
+        self.accept_witness(path)?;
+        Ok(note)
+    }
+
+    /// The same, whatever that file has seen.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub(super) fn accept_witness(&mut self, path: &Path) -> Result<(), StoreError> {
+        self.witness = Some(Witness::open(path, &self.store.keys)?);
+        self.testify();
+        Ok(())
+    }
+
+    fn testify(&mut self) {
+        let position = self.journal.position();
+        if let Some(witness) = &mut self.witness {
+            witness.write(position);
+        }
     }
 
     /// Makes `batch` durable; returns its sequence number once the journal is on disk. Blocks for about a disk flush.
@@ -72,6 +104,7 @@ impl Writer {
         let position = self.append(&ops, &live)?;
         self.journal.sync().map_err(|error| self.stop(&error))?;
         failpoint::hit("store.commit.journaled");
+        self.testify();
         self.apply(&ops, Head { position, live })?;
         failpoint::hit("store.commit.done");
         Ok(position.sequence)
@@ -90,6 +123,11 @@ impl Writer {
         if compact::is_worthwhile(self.journal.bytes(), self.head.live.bytes) { self.compact() } else { Ok(()) }
     }
 
+    /// How many sealed values there are.
+    pub(super) fn values(&self) -> u64 {
+        self.head.live.values
+    }
+
     /// Whether there is room to start a rotation: free space above the floor, ballast in place.
     pub fn has_room(&self) -> bool {
         self.stopped.is_none() && self.ballast.has_room()
@@ -104,6 +142,7 @@ impl Writer {
             Err(error) => return Err(self.stop(&error)),
         }
         failpoint::hit("store.compact.renamed");
+        self.testify();
         // The state is the same; only the name of the last commit is new.
         self.apply(&[], Head { position: self.journal.position(), live: self.head.live })?;
         self.store.index.flush()
@@ -165,7 +204,7 @@ impl Writer {
                     let before = self.listed(&name, &hash, &listed)?;
                     listed.insert(hash, Listing::default());
                     ops.push(Op::remove(Tree::Record, &hash));
-                    ops.extend(before.wake_at.map(|at| Op::remove(Tree::Due, &due_key(at, &hash))));
+                    ops.extend(before.wakes.map(|at| Op::remove(Tree::Due, &due_key(at, &hash))));
                     ops.extend(before.in_flight.then(|| Op::remove(Tree::Flight, &hash)));
                     ops.extend(versions.iter().map(|version| Op::remove(Tree::Secret, &secret_key(&hash, *version))));
                 }
@@ -206,9 +245,9 @@ impl Writer {
             .map_err(|error| StoreError::Encode { what: "record", trouble: error.to_string() })?;
         limit("the record", plain.len(), RECORD_BYTES_MAX)?;
         ops.push(Op::put(Tree::Record, &hash, self.store.keys.seal(Tree::Record, &hash, &plain)?));
-        if before.wake_at != after.wake_at {
-            ops.extend(before.wake_at.map(|at| Op::remove(Tree::Due, &due_key(at, &hash))));
-            ops.extend(after.wake_at.map(|at| Op::put(Tree::Due, &due_key(at, &hash), Vec::new())));
+        if before.wakes != after.wakes {
+            ops.extend(before.wakes.map(|at| Op::remove(Tree::Due, &due_key(at, &hash))));
+            ops.extend(after.wakes.map(|at| Op::put(Tree::Due, &due_key(at, &hash), Vec::new())));
         }
         match (before.in_flight, after.in_flight) {
             (false, true) => ops.push(Op::put(Tree::Flight, &hash, Vec::new())),

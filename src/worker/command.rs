@@ -81,7 +81,8 @@ impl Program {
     }
 }
 
-fn trusted(path: &Path) -> Result<(), ProgramError> {
+/// Whether nobody but root and the daemon's user can exchange the program.
+pub(super) fn trusted(path: &Path) -> Result<(), ProgramError> {
     let launcher = |source| ProgramError::Launcher { path: path.to_owned(), source };
     let meta = std::fs::metadata(path).map_err(launcher)?;
     let ours = meta.uid() == 0 || meta.uid() == nix::unistd::geteuid().as_raw();

@@ -4,6 +4,7 @@
 //! becomes, the rotator; hands it one request line with the one secret it needs; and reads one reply line.
 
 mod command;
+mod envelope;
 mod process;
 
 use std::path::Path;
@@ -13,6 +14,7 @@ use keywheel_protocol::{Description, Reply, Request, Step, Yes};
 use serde_json::{Map, Value};
 
 pub use command::{Program, ProgramError};
+pub use envelope::encrypt;
 
 use crate::config::{Credential, Daemon, Target, strategy_word};
 

@@ -212,6 +212,9 @@ fn a_store_that_cannot_be_written_is_refused_with_words() {
     let ended = daemon.run_to_end();
     assert_eq!(ended.status.code(), Some(74), "{}", ended.log);
     assert!(ended.log.contains("ead-only"), "{}", ended.log);
+    // What only looks needs to write nothing.
+    let looked = daemon.keywheel(&["doctor", "--config", &daemon.config.display().to_string()], "");
+    assert_eq!(looked.status.code(), Some(0), "{}", String::from_utf8_lossy(&looked.stdout));
     assert!(remount("remount,rw"));
     daemon.start();
     assert_eq!(fetch(&daemon, "web/app").password, "first");
@@ -222,6 +225,66 @@ fn a_store_that_cannot_be_written_is_refused_with_words() {
         assert!(remount("remount,rw"));
         assert_eq!(rotate(&daemon, "web/app").version, 2);
     }
+}
+
+/// Needs the feature `failpoints`: a disk that fails to flush can't be had for the asking.
+#[cfg(feature = "failpoints")]
+#[test]
+fn i1_a_journal_that_cannot_be_flushed_stops_the_store_and_is_looked_into_at_the_next_start() {
+    use crate::kit::serves_or_ends;
+    const EIO: i32 = nix::errno::Errno::EIO as i32;
+    let pg = Postgres::start(PgOptions::default());
+    let mut daemon = own_role(&pg);
+    for flush in [1, 2, 3, 4] {
+        daemon.sigterm();
+        daemon.set_env("KEYWHEEL_DISK_FAULT", &format!("flush journal={EIO}:{flush}"));
+        daemon.spawn();
+        let serves = serves_or_ends(&mut daemon);
+        assert!(serves || daemon.log().contains("Input/output error"), "flush {flush}: {}", daemon.log());
+        if serves {
+            begin(&daemon, "app/db");
+            let held = eventually("it says that the store takes no more", || {
+                let held = about_daemon(&daemon)["held"].as_array().filter(|held| !held.is_empty()).cloned();
+                held.map(|held| held[0].to_string())
+            });
+            assert!(held.contains("Input/output error"), "flush {flush}: {held}");
+            daemon.wait_for_log("Input/output error");
+            match try_fetch(&daemon, "app/db") {
+                Ok(kept) => assert!(pg.login_works(&kept.username, &kept.password), "flush {flush}: {kept:?}"),
+                // Between ask and proof nothing is handed out.
+                Err(said) => assert!(said.contains("it is being rotated"), "flush {flush}: {said}"),
+            }
+            daemon.sigterm();
+        }
+        daemon.set_env("KEYWHEEL_DISK_FAULT", "");
+        daemon.start();
+        settles_and_logs_in(&daemon, &pg, "app/db");
+        rotate(&daemon, "app/db");
+    }
+}
+
+#[test]
+fn i4_too_many_open_files_are_said_so_and_gone_with_the_limit() {
+    let pg = Postgres::start(PgOptions::default());
+    let daemon = own_role(&pg);
+    let before = rotate(&daemon, "app/db");
+    let pid = daemon.pid();
+    let limit = |most: usize| {
+        assert!(succeeds(Command::new("prlimit").args([format!("--pid={pid}"), format!("--nofile={most}:")])));
+    };
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors").count();
+    // From none left to as many as a connection takes, but not a worker's pipes.
+    for more in 0..6 {
+        limit(open + more);
+        let _ = begin(&daemon, "app/db");
+        pause(300);
+        limit(1024);
+        let after = settles_and_logs_in(&daemon, &pg, "app/db");
+        assert!(after.version >= before.version, "{more}: {after:?}");
+    }
+    assert!(daemon.log().contains("Too many open files"), "it says so: {}", daemon.log());
+    let last = fetch(&daemon, "app/db").version;
+    assert_eq!(rotate(&daemon, "app/db").version, last + 1);
 }
 
 #[test]

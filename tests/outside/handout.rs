@@ -450,7 +450,7 @@ fn the_command_waits_as_long_as_it_is_told_to_whatever_the_daemon_allows_one_req
 }
 
 /// A daemon, not started, whose store is under a passphrase.
-fn sealed() -> Daemon {
+pub(crate) fn sealed() -> Daemon {
     let setup = Setup::new();
     let at = |name: &str| setup.scratch.at(name).display().to_string();
     let general = format!(

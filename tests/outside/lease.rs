@@ -90,6 +90,34 @@ impl Leases for Slapd {
     }
 }
 
+/// The server, and the first part of the names of its leases' accounts.
+struct UnixHost(Sshd, String);
+
+impl Logins for UnixHost {
+    fn login_works(&self, user: &str, password: &str) -> bool {
+        self.0.password_logs_in(user, password)
+    }
+}
+
+impl Leases for UnixHost {
+    fn made(&self) -> Vec<String> {
+        let accounts = std::fs::read_to_string("/etc/passwd").expect("the host's accounts");
+        let names = accounts.lines().filter_map(|line| line.split(':').next());
+        let mut made: Vec<String> = names.filter(|name| name.starts_with(&self.1)).map(str::to_owned).collect();
+        made.sort();
+        made
+    }
+}
+
+impl Drop for UnixHost {
+    fn drop(&mut self) {
+        for account in self.made() {
+            let _ = Command::new("pkill").args(["-KILL", "-U", &account]).status();
+            let _ = Command::new("userdel").args(["-r", "-f", &account]).stderr(Stdio::null()).status();
+        }
+    }
+}
+
 /// Takes a lease and ends it; then has workers die at each of their fail points while another is taken. However that
 /// ends, each account belongs to a lease that is known, and goes with it.
 fn comes_and_goes(mut daemon: Daemon, server: &impl Leases, used: impl Fn(&Fetched)) {
@@ -249,6 +277,40 @@ fn i1_no_kill_of_a_worker_leaves_an_entry_of_a_directory() {
         assert!(server.entry(slapd::GROUP).contains(&fetched.username), "a member");
     });
     assert!(!server.entry(slapd::GROUP).contains("reporting_"), "no membership stays");
+}
+
+#[test]
+fn i1_no_kill_of_a_worker_leaves_an_account_of_a_unix_host() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("mode");
+    let server = Sshd::start_with(&format!("StrictModes no\nAuthorizedKeysFile {}/%u", folder.path().display()));
+    let (private, public) = server.key_pair("ed25519");
+    std::fs::write(folder.path().join("root"), public + "\n").expect("written");
+    let model = format!("kwl{}", std::process::id());
+    let target = |name: &str, kind: &str, more: &str| {
+        format!(
+            "[target.{name}]\nkind = {kind:?}\nhost = \"127.0.0.1\"\nport = {}\nhost_key = {:?}\n{more}\n\
+             lockout = {{ failures = 1000, window = \"1m\" }}\n",
+            server.port, server.fingerprint
+        )
+    };
+    let mut config = QUICK.replace("[limits]", SOON) + &target("keys", "ssh-key", "");
+    config += &target("host", "ssh-password", "admin = \"host/root\"");
+    let file = folder.path().join("root").display().to_string();
+    config += &credential("host/root", "keys", &format!("account = \"root\"\nauthorized_keys = {file:?}"));
+    let home = format!("{}/{{}}", folder.path().display());
+    let more = format!("account = {model:?}\nstrategy = \"ephemeral\"\nhome = {home:?}");
+    config += &credential("app/report", "host", &more);
+    let daemon = Setup::new().config(config).start();
+    daemon.keywheel_ok(&["import", "host/root", "--field", "private_key"], &private);
+    daemon.keywheel_ok(&["rotate", "--dry-run", "app/report"], "");
+    let server = UnixHost(server, model + "_");
+    assert!(server.made().is_empty());
+    comes_and_goes(daemon, &server, |fetched| {
+        assert!(folder.path().join(&fetched.username).is_dir(), "its home");
+    });
+    let homes = std::fs::read_dir(folder.path()).expect("a folder").count();
+    assert_eq!(homes, 1, "only the keys of root are left");
 }
 
 /// A key's answer may be lost with its worker: then it is the lease's name that finds it.

@@ -55,6 +55,7 @@ fn lost(run: &Run, inner: &Inner) -> Option<String> {
             }
             let known = |value: &str| {
                 account.by_hand.as_deref() == Some(value)
+                    || target.denied.iter().any(|denied| denied == value)
                     || inner.disk.state.secrets.iter().any(|((owner, _), fields)| {
                         *owner == of
                             && fields.username() == Some(name)
@@ -62,7 +63,7 @@ fn lost(run: &Run, inner: &Inner) -> Option<String> {
                     })
             };
             let unknown = account.opens.iter().filter(|key| !known(&key.value)).count();
-            // What a target took and denied stays valid beside what is known, where it keeps several.
+            // What came late stays valid beside what is known, where the target keeps several.
             if unknown > 0 && (run.scenario.honest || unknown == account.opens.len()) {
                 return Some(format!("I1: what opens {name} at {} is not in the store", credential.target.name));
             }
@@ -91,6 +92,9 @@ pub(crate) fn halted(inner: &Inner) -> Vec<CredentialName> {
 
 /// How long everything may take to come to rest once all is well: longer than any lease, lock-out window and back-off.
 const SETTLES_WITHIN: Moment = 72 * 3_600_000;
+
+/// How often operators see to what is halted at the end.
+const MENDED_MAX: u32 = 6;
 
 /// From now on everything has to come to rest.
 pub(crate) fn begin(run: &mut Run, settling: Settling) {
@@ -122,31 +126,44 @@ pub(crate) fn has_settled(run: &mut Run) -> bool {
         Settling::First if run.scenario.honest && shut_out(run) => true,
         Settling::First => {
             mend(run);
-            begin(run, Settling::Mended);
+            begin(run, Settling::Mended(1));
             false
         }
-        Settling::Mended => {
+        // What a halted one held back has its turn now, and may find the same.
+        Settling::Mended(times) if times < MENDED_MAX && anyone_halted(run) => {
+            mend(run);
+            begin(run, Settling::Mended(times + 1));
+            false
+        }
+        Settling::Mended(_) => {
             if stays_halted(run) {
                 return true;
             }
-            let names: Vec<CredentialName> = run.scenario.config.credentials.keys().cloned().collect();
-            for name in names {
-                operator::rotates(run, name);
-            }
-            begin(run, Settling::Rotated);
+            let lasting = run.scenario.config.credentials.values().filter(|credential| credential.lease.is_none());
+            run.to_rotate = lasting.map(|credential| credential.name.clone()).collect();
+            begin(run, Settling::Rotated(0));
             false
         }
-        Settling::Rotated => {
+        Settling::Rotated(times) if times < MENDED_MAX && (anyone_halted(run) || !run.to_rotate.is_empty()) => {
             mend(run);
-            begin(run, Settling::MendedAgain);
+            for name in std::mem::take(&mut run.to_rotate) {
+                if !operator::rotates(run, name.clone(), false) {
+                    run.to_rotate.push(name);
+                }
+            }
+            begin(run, Settling::Rotated(times + 1));
             false
         }
-        Settling::MendedAgain => {
+        Settling::Rotated(_) => {
             stays_halted(run);
             shut_out(run);
             true
         }
     }
+}
+
+fn anyone_halted(run: &Run) -> bool {
+    !halted(&run.sim.0.borrow()).is_empty()
 }
 
 /// Something that is not at rest.

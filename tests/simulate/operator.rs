@@ -66,7 +66,10 @@ pub(crate) fn does_something(run: &mut Run) {
     let which = run.sim.0.borrow_mut().dice.below(10);
     let name = any(run, |_, _| true);
     match (which, name) {
-        (0..=2, Some(name)) => rotates(run, name),
+        (0..=2, Some(name)) => {
+            let retire_now = run.sim.0.borrow_mut().dice.chance(200);
+            rotates(run, name, retire_now);
+        }
         (3, Some(name)) => resumes(run, name),
         (4, Some(name)) => {
             reconciles(run, name);
@@ -100,11 +103,11 @@ fn told<T>(run: &Run, what: &str, mut answer: oneshot::Receiver<Result<T, keywhe
     }
 }
 
-pub(crate) fn rotates(run: &mut Run, name: CredentialName) {
-    let retire_now = run.sim.0.borrow_mut().dice.chance(200);
+/// Whether it has begun, or is to begin.
+pub(crate) fn rotates(run: &mut Run, name: CredentialName, retire_now: bool) -> bool {
     let (reply, answer) = oneshot::channel();
     run.tell(Message::Command(Command::Rotate { name: name.clone(), retire_now, reply }));
-    told(run, &format!("rotate {name}"), answer);
+    told(run, &format!("rotate {name}"), answer).is_some()
 }
 
 pub(crate) fn resumes(run: &mut Run, name: CredentialName) {

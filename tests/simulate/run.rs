@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use keywheel::engine::{Engine, EngineHandle, Message};
+use keywheel::ids::CredentialName;
 use keywheel::rotation::Phase;
 use keywheel_protocol::Reply;
 
@@ -40,6 +41,8 @@ pub(crate) struct Run {
     idle: u32,
     /// How far it has settled, once nothing goes wrong any more, and until when it has to come to rest.
     pub(crate) settling: Option<(Settling, Moment)>,
+    /// What is left to be rotated once more then.
+    pub(crate) to_rotate: Vec<CredentialName>,
 }
 
 /// What is left to do once all is well.
@@ -49,12 +52,11 @@ pub(crate) enum Settling {
     Begun,
     /// Nothing is due any more; what is in flight ends.
     First,
-    /// Operators have seen to what is halted.
-    Mended,
-    /// Everything is rotated once more: what a target has forgotten is found.
-    Rotated,
-    /// Operators have seen to that, too.
-    MendedAgain,
+    /// Operators have seen to what is halted, so many times.
+    Mended(u32),
+    /// Everything is rotated once more, so that what a target has forgotten is found; then operators have seen to that,
+    /// so many times.
+    Rotated(u32),
 }
 
 /// Runs one seed.
@@ -62,7 +64,7 @@ pub(crate) fn run(seed: u64, fault: Fault, with_story: bool) -> Ended {
     let mut dice = Dice::new(seed);
     let scenario = Scenario::of(&mut dice);
     let sim = Sim(Rc::new(RefCell::new(Inner::new(dice, &scenario, fault, with_story))));
-    let mut run = Run { sim, scenario, engine: None, sweep_at: None, idle: 0, settling: None };
+    let mut run = Run { sim, scenario, engine: None, sweep_at: None, idle: 0, settling: None, to_rotate: Vec::new() };
     run.note_scenario();
     operator::take_over(&run);
     run.plan();
@@ -138,11 +140,10 @@ impl Run {
             Happening::Boot => self.boot(),
             Happening::Sweep => {
                 self.sweep_at = None;
-                let before = std::mem::replace(&mut self.sim.0.borrow_mut().moved, false);
+                self.sim.0.borrow_mut().moved = false;
                 self.tell(Message::Sweep);
                 let moved = self.sim.0.borrow().moved;
                 self.idle = if moved { 0 } else { self.idle + 1 };
-                self.sim.0.borrow_mut().moved |= before;
             }
             Happening::Maintain if self.settling.is_some() => {}
             Happening::Maintain => {
@@ -232,6 +233,9 @@ impl Run {
         } else {
             target.perform(&errand.ask, inner.now)
         };
+        if let (Fate::Lies(_), Reply::Yes(_)) = (errand.fate, &reply) {
+            target.denied.extend(errand.ask.subject.iter().map(|(_, value)| value.clone()));
+        }
         if target.lockouts > 0 {
             let (name, step) = (errand.name.clone(), errand.ask.step);
             inner.broken(|| format!("I5: {step:?} of {name} has locked an account out"));
@@ -389,7 +393,7 @@ impl Run {
         let mut next: Option<Moment> = None;
         for record in inner.disk.state.records.values() {
             let resting = matches!(record.phase, Phase::Resting { .. } | Phase::Halted { .. });
-            let wait = match record.wake_at {
+            let wait = match record.wakes() {
                 Some(at) => u64::try_from(at.0 - wall.0).unwrap_or(0).max(nap),
                 None if resting || busy(&record.name, &inner) => continue,
                 None => nap,

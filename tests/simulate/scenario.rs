@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use keywheel::config::{Config, Credential, Daemon, KeySource, LeaseRules, Limits, Operators, Target as Configured};
+use keywheel::config::{
+    Backup, Config, Credential, Daemon, KeySource, LeaseRules, Limits, OnDrift, Operators, Target as Configured,
+};
 use keywheel::generate::{Kind, Policy, Spec};
 use keywheel::ids::{CredentialName, TargetName};
 use keywheel::policy::Grants;
@@ -165,7 +167,8 @@ impl Draft {
                 Some(which) if credential.lease.is_none() => hours(self.every[which][place]),
                 Some(_) | None => Schedule::manual(),
             };
-            (credential.name.clone(), Arc::new(Credential { schedule, ..credential.clone() }))
+            let verify = credential.verify.filter(|_| rhythm.is_some());
+            (credential.name.clone(), Arc::new(Credential { schedule, verify, ..credential.clone() }))
         };
         Arc::new(Config {
             daemon: Daemon {
@@ -179,6 +182,8 @@ impl Draft {
             key: KeySource::Passphrase,
             limits: limits(usize::try_from(rotations).unwrap_or(1)),
             operators: Operators::default(),
+            backup: Backup { recipients: Vec::new(), command: "/".into(), plan: None },
+            escrow: None,
             targets: self.targets.clone(),
             credentials: self.credentials.iter().enumerate().map(scheduled).collect(),
             grants: Grants::default(),
@@ -245,6 +250,8 @@ fn credential(
         },
         initial: None,
         seed,
+        verify: (lease.is_none() && dice.chance(600)).then(|| Duration::from_secs(dice.between(600, 24 * HOUR))),
+        on_drift: OnDrift::Serve,
         lease,
     }
 }

@@ -42,6 +42,8 @@ pub(crate) struct Target {
     /// One value of so many offends the password policy.
     pub(crate) picky: u64,
     /// Accounts that were locked by failed logins.
+    /// Values that it took and denied: nobody can be blamed for forgetting them.
+    pub(crate) denied: Vec<String>,
     pub(crate) lockouts: u32,
     keys_made: u32,
 }
@@ -74,6 +76,7 @@ impl Target {
             forgets: false,
             lag: 0,
             picky: 0,
+            denied: Vec::new(),
             lockouts: 0,
             keys_made: 0,
         }

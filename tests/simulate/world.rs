@@ -300,9 +300,9 @@ impl Books for Sim {
 
     fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<Record>, StoreError> {
         let inner = self.0.borrow();
-        let due = inner.disk.state.records.values().filter(|record| record.wake_at.is_some_and(|at| at <= until));
+        let due = inner.disk.state.records.values().filter(|record| record.wakes().is_some_and(|at| at <= until));
         let mut due: Vec<Record> = due.cloned().collect();
-        due.sort_by_key(|record| record.wake_at);
+        due.sort_by_key(|record| record.wakes());
         due.truncate(limit);
         Ok(due)
     }

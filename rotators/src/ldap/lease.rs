@@ -18,7 +18,7 @@ use super::verdict::{self, rc, words};
 use super::{PASSWORD_BYTES_MAX, log_in, time};
 use crate::deadline::Deadline;
 use crate::settings::{Leased, Pair};
-use crate::step::{self, noted};
+use crate::step::{self, begun, noted};
 use crate::{failpoint, nobodys};
 
 /// The admin's session, and the entry that the settings name.
@@ -223,13 +223,5 @@ pub(super) fn of_add(result: &LdapResult, entry: &Entry<'_>) -> Reply {
             format!("the directory's rules take no such entry: {said}; see object_class and attributes"),
         ),
         _ => verdict::of_change(result, super::ppolicy::Told::default(), name, By::Admin),
-    }
-}
-
-/// A no after the entry was made is no longer a no.
-fn begun(reply: Reply) -> Reply {
-    match reply {
-        Reply::No { message, .. } | Reply::NotReached { message } => Reply::in_doubt(message),
-        reply => reply,
     }
 }

@@ -10,7 +10,7 @@ use super::session::{Session, Target, literal};
 use super::{native, sha2};
 use crate::deadline::Deadline;
 use crate::settings::{Leased, Pair};
-use crate::step::{self, is_refused_login, noted};
+use crate::step::{self, begun, is_refused_login, noted};
 
 /// The account of a lease.
 fn account(target: &Target, leased: &Leased<'_>) -> Account {
@@ -136,14 +136,6 @@ async fn end_sessions(own: &mut Session) -> Result<(), Reply> {
         }
     }
     Ok(())
-}
-
-/// A no after the first statement is no longer a no.
-fn begun(reply: Reply) -> Reply {
-    match reply {
-        Reply::No { message, .. } | Reply::NotReached { message } => Reply::in_doubt(message),
-        reply => reply,
-    }
 }
 
 fn unsupported(message: &str) -> Reply {

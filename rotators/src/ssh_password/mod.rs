@@ -1,21 +1,22 @@
 //! Passwords of accounts on other hosts and of network devices, over SSH.
 
+mod chpasswd;
 mod dialect;
+mod lease;
 mod passwd;
+mod wanted;
 
 use keywheel_protocol::{
     Account, By, Description, Makes, Origin, Overlap, Reason, Reply, Request, Step, Strategy, Yes,
 };
 use serde_json::{Map, Value};
-use zeroize::Zeroizing;
 
 use crate::deadline::Deadline;
-use crate::declare::{choice, required, text};
-use crate::failpoint;
+use crate::declare::{choice, default, required, text};
 use crate::nobodys;
 use crate::settings::{Pair, Settings};
 use crate::ssh::dialogue::{Turn, Words, converse};
-use crate::ssh::{self, Auth, Ran, Session, Target, quoted};
+use crate::ssh::{self, Auth, Session, Target, quoted};
 use crate::step::{Stage, changer, is_refused_login, noted, short};
 use dialect::Dialect;
 
@@ -43,10 +44,17 @@ pub(crate) fn describe() -> Description {
         overlap: Overlap::Replaces,
         makes: Makes::Password,
         needs_login: true,
-        strategies: vec![Strategy::Replace, Strategy::Alternate],
+        strategies: vec![Strategy::Replace, Strategy::Alternate, Strategy::Ephemeral],
         steps: vec![Step::Describe, Step::Apply, Step::Verify, Step::Retire, Step::Discover, Step::Rehearse],
         target,
-        credential: vec![required(text("account", "the account on the host"))],
+        credential: vec![
+            required(text("account", "the account on the host; the first part of the names of leases' accounts")),
+            text("primary_group", "the first group of a lease's account, one of its own if absent"),
+            text("groups", "the other groups of a lease's account, separated by commas"),
+            text("home", "its home: with {} for its name, such as /home/{}, it is made and removed with it"),
+            default("/bin/sh", text("shell", "its shell")),
+            choice("sessions", &["end", "wait"], "whether its processes are killed when the lease ends, or waited for"),
+        ],
     }
 }
 
@@ -66,6 +74,9 @@ pub(crate) fn answer(request: &Request) -> Reply {
 
 fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     let subject = checked_subject(request)?;
+    if let Some(leased) = Settings(&request.credential).leased()? {
+        return lease::make(request, &leased, subject, deadline);
+    }
     let target = Target::of(request)?;
     let by = by(request, &subject)?;
     let session = match changing_session(request, &target, deadline) {
@@ -87,8 +98,11 @@ fn verify(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     prove(request, &Target::of(request)?, subject, deadline).map(noted)
 }
 
-/// Sets a password that nobody knows on the account that is out of turn.
+/// Sets a password that nobody knows on the account that is out of turn; drops the account of a lease.
 fn retire(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
+    if let Some(leased) = Settings(&request.credential).leased()? {
+        return lease::end(request, &leased, deadline);
+    }
     let subject = Pair::subject(request)?;
     let Some(accounts) = Settings(&request.credential).accounts()? else {
         return Ok(noted(Some("the old password ended when the new one was set".to_owned())));
@@ -115,6 +129,9 @@ fn retire(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
 /// Everything of apply that can be known without a change.
 fn rehearse(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     let subject = checked_subject(request)?;
+    if let Some(leased) = Settings(&request.credential).leased()? {
+        return lease::rehearse(request, &leased, deadline);
+    }
     let target = Target::of(request)?;
     let by = by(request, &subject)?;
     let session = changing_session(request, &target, deadline)?;
@@ -129,7 +146,7 @@ fn rehearse(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
             let message = format!("the admin may not set passwords ({can}): {}", ran.said());
             return Err(Reply::no(Reason::Privilege, message));
         }
-        exists(&session, subject.username)?;
+        chpasswd::exists(&session, subject.username)?;
     }
     let prefix = if target.sudo && by == By::Admin { "sudo -n " } else { "" };
     let ran = session.run(&format!("{SBIN}{prefix}chage -l {account} 2>/dev/null"), b"", Stage::Question)?;
@@ -156,9 +173,8 @@ fn discover(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
         return Err(Reply::no(Reason::Unsupported, "the accounts of a device are not listed"));
     }
     let session = changing_session(request, &target, deadline)?;
-    let prefix = if target.sudo { "sudo -n " } else { "" };
     let passwd = session.run("getent passwd", b"", Stage::Question)?;
-    let states = session.run(&format!("{SBIN}{prefix}passwd -S -a 2>/dev/null"), b"", Stage::Question)?;
+    let states = session.run(&root(&target, "passwd -S -a 2>/dev/null"), b"", Stage::Question)?;
     let state = |name: &str| {
         let line = states.output.lines().find(|line| line.split(' ').next() == Some(name))?;
         let mut words = line.split(' ').skip(1);
@@ -190,44 +206,13 @@ fn set(request: &Request, target: &Target, session: &Session, by: By, subject: P
     }
     match by {
         By::Account => passwd::change(session, Pair::login(request)?, subject),
-        By::Admin => chpasswd(target, session, subject),
+        By::Admin => chpasswd::set(target, session, subject),
     }
 }
 
-/// The pair goes in by standard input: a command line can be seen by every account of the host.
-fn chpasswd(target: &Target, session: &Session, subject: Pair<'_>) -> Result<(), Reply> {
-    exists(session, subject.username)?;
-    let mut input = Zeroizing::new(Vec::with_capacity(subject.username.len() + PASSWORD_BYTES_MAX + 2));
-    for part in [subject.username.as_bytes(), b":", subject.password.expose().as_bytes(), b"\n"] {
-        input.extend_from_slice(part);
-    }
-    failpoint::hit("worker.apply.before");
-    let prefix = if target.sudo { "sudo -n " } else { "" };
-    let ran = session.run(&format!("{SBIN}{prefix}chpasswd"), &input, Stage::Change)?;
-    if ran.status == 0 { Ok(()) } else { Err(of_chpasswd(&ran)) }
-}
-
-/// chpasswd says no before it writes, and ends with 1; other statuses are the shell's or a signal's.
-fn of_chpasswd(ran: &Ran) -> Reply {
-    let (said, lower) = (ran.said(), ran.said().to_lowercase());
-    if let Some(no) = passwd::refusals().into_iter().find(|no| lower.contains(&no.says) && no.reason == Reason::Policy)
-    {
-        return Reply::no(no.reason, said);
-    }
-    let denied = ["sudo", "permission denied", "not permitted", "cannot lock", "token manipulation error"]
-        .iter()
-        .any(|words| lower.contains(words));
-    match ran.status {
-        _ if denied => Reply::no(Reason::Privilege, format!("nothing was changed: {said}")),
-        127 => Reply::no(Reason::Unsupported, format!("nothing was changed: {said}")),
-        1 => Reply::no(Reason::Unsupported, said),
-        _ => Reply::in_doubt(format!("the password may have been set: {said}")),
-    }
-}
-
-fn exists(session: &Session, account: &str) -> Result<(), Reply> {
-    let ran = session.run(&format!("getent passwd {}", quoted(account)), b"", Stage::Question)?;
-    if ran.status == 0 { Ok(()) } else { Err(Reply::no(Reason::Missing, format!("there is no account {account}"))) }
+/// The line that has this command run by root.
+fn root(target: &Target, command: &str) -> String {
+    format!("{SBIN}{}{command}", if target.sudo { "sudo -n " } else { "" })
 }
 
 /// Tells a device.

@@ -172,3 +172,19 @@ fn maintenance_compacts_a_journal_that_has_outgrown_its_state() {
     drop(opened);
     assert_filled(&scratch.opened().reader, 4);
 }
+
+#[test]
+fn an_index_whose_lock_is_let_go_in_a_moment_is_waited_for_and_not_made_again() {
+    let scratch = Scratch::new();
+    drop(grown(&scratch));
+    let held = fs::File::open(scratch.dir().join("sled/db")).expect("sled's file");
+    held.lock().expect("locked");
+    let letting_go = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        drop(held);
+    });
+    let opened = scratch.opened();
+    letting_go.join().expect("no panic");
+    assert_eq!(opened.notes, Vec::<String>::new());
+    assert_grown(&opened.reader);
+}

@@ -6,6 +6,9 @@ mod compaction;
 mod crash;
 mod damage;
 mod disk;
+mod doctor;
+mod faults;
+mod fixtures;
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};

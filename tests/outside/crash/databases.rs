@@ -1,6 +1,6 @@
 //! PostgreSQL, MariaDB and Redis; simulations of MongoDB and SQL Server.
 
-use super::{kill_everywhere, kill_workers};
+use super::{kill_at_every_hit, kill_everywhere, kill_workers};
 use crate::kit::{LogsIn, QUICK, by_admin_config, credential, own_role, redis_user, role_by_admin, rotate};
 use crate::support::redis::Keeps;
 use crate::support::{Daemon, MariaDb, PgOptions, Postgres, Redis, Setup, Simulated};
@@ -9,7 +9,7 @@ use crate::support::{Daemon, MariaDb, PgOptions, Postgres, Redis, Setup, Simulat
 fn i1_no_kill_of_the_daemon_loses_a_role_that_changes_its_own_password() {
     let pg = Postgres::start(PgOptions::default());
     let daemon = own_role(&pg);
-    kill_everywhere(daemon, &pg, &["app/db"]);
+    kill_at_every_hit(daemon, &pg, &["app/db"]);
 }
 
 #[test]
@@ -17,14 +17,14 @@ fn i1_no_kill_of_the_daemon_loses_a_role_that_the_admin_sets() {
     let pg = Postgres::start(PgOptions::default());
     let daemon = role_by_admin(&pg);
     rotate(&daemon, "app/db");
-    kill_everywhere(daemon, &pg, &["app/db"]);
+    kill_at_every_hit(daemon, &pg, &["app/db"]);
 }
 
 #[test]
 fn i1_no_kill_of_the_daemon_loses_one_of_two_roles_in_turn() {
     let pg = Postgres::start(PgOptions::default());
     let daemon = two_roles(&pg);
-    kill_everywhere(daemon, &pg, &["app/db"]);
+    kill_at_every_hit(daemon, &pg, &["app/db"]);
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn i1_no_kill_of_the_daemon_loses_the_admin_credential_or_who_depends_on_it() {
     let pg = Postgres::start(PgOptions::default());
     let daemon = role_by_admin(&pg);
     rotate(&daemon, "app/db");
-    kill_everywhere(daemon, &pg, &["pg/admin", "app/db"]);
+    kill_at_every_hit(daemon, &pg, &["pg/admin", "app/db"]);
 }
 
 #[test]
