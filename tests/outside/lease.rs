@@ -399,9 +399,9 @@ fn a_certificate_is_signed_for_each_lease_by_an_authority_that_is_turned_over() 
         daemon.wait_for_phase("ssh/ca", "resting");
         daemon.keywheel_ok(&["rotate", "--wait", "ssh/ca"], "");
     }
-    std::fs::remove_file(&rule).expect("removed");
     assert_ne!(serials[0], serials[1]);
     daemon.wait_for_phase("ssh/ca", "resting");
+    std::fs::remove_file(&rule).expect("removed");
     let name = leases(&daemon)[0]["name"].as_str().expect("a name").to_owned();
     daemon.keywheel_ok(&["end", &name], "");
     eventually("the lease to be forgotten", || (leases(&daemon).len() == 1).then_some(()));

@@ -138,6 +138,8 @@ impl Run {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Boot => self.boot(),
+            // One that an earlier one has taken the place of.
+            Happening::Sweep if self.sweep_at != Some(self.sim.0.borrow().now) => {}
             Happening::Sweep => {
                 self.sweep_at = None;
                 self.sim.0.borrow_mut().moved = false;
