@@ -195,7 +195,8 @@ fn a_daemon_that_hangs_is_started_anew() {
 fn a_store_that_waits_for_its_passphrase_is_left_to_wait() {
     let machine = installed("bookworm");
     // With the store goes what stands beside the audit log to tell of it.
-    machine.ok("systemctl stop keywheeld.service && rm -r /var/lib/keywheel/store /var/log/keywheel/audit.jsonl.position");
+    machine
+        .ok("systemctl stop keywheeld.service && rm -r /var/lib/keywheel/store /var/log/keywheel/audit.jsonl.position");
     uncomment(&machine, "passphrase");
     machine.ok("mkdir -p /etc/systemd/system/keywheeld.service.d");
     machine.write("/etc/systemd/system/keywheeld.service.d/test.conf", "[Service]\nWatchdogSec=2s\n");

@@ -89,10 +89,15 @@ pub fn next(phase: &Phase, event: Event, now: Timestamp, rules: &Rules) -> Resul
         }
         Phase::Retiring { current, previous, retire_at, tries } => match event {
             Event::Wake if now < retire_at => Ok((phase.clone(), Some(Effect::WaitUntil(retire_at)))),
-            Event::Wake => Ok((phase.clone(), Some(Effect::Retire(previous)))),
+            // What opens the account is not taken away before what replaces it has logged in once more: somebody may
+            // have put an older state of the target back since.
+            Event::Wake => Ok((phase.clone(), Some(Effect::Verify(current)))),
             Event::RetireNow => {
                 let phase = Phase::Retiring { current, previous, retire_at: retire_at.min(now), tries };
-                Ok((phase, Some(Effect::Retire(previous))))
+                Ok((phase, Some(Effect::Verify(current))))
+            }
+            Event::Answered { step: Step::Verify, version, answer } if version == current => {
+                Ok(on_still_proved(current, previous, retire_at, tries, answer, now, rules))
             }
             Event::Answered { step: Step::Retire, version, answer } if version == previous => {
                 Ok(on_retired(current, previous, retire_at, tries, answer, now, rules))
@@ -369,6 +374,43 @@ fn reject(mut staged: Staged, now: Timestamp, rules: &Rules) -> Move {
         return proceed(staged, rules);
     }
     wait(staged, Ask::Ready, None, now, rules)
+}
+
+/// The answer to the login that shows whether the previous version can be done without.
+fn on_still_proved(
+    current: Version,
+    previous: Version,
+    retire_at: Timestamp,
+    mut tries: Tries,
+    answer: Answer,
+    now: Timestamp,
+    rules: &Rules,
+) -> Move {
+    let until = match answer {
+        Answer::Yes => {
+            let phase = Phase::Retiring { current, previous, retire_at, tries };
+            return (phase, Some(Effect::Retire(previous)));
+        }
+        Answer::No(reason @ (Reason::Credential | Reason::Missing), _) => {
+            let why = if reason == Reason::Missing { Why::AccountMissing } else { Why::CurrentRefused };
+            // The previous one may open the account still, and is what to go on with. A key that the provider minted
+            // can't be set again.
+            let candidates = if rules.origin == Origin::Ours { vec![previous] } else { Vec::new() };
+            let token = Token::from_random([0; 16]);
+            return (Phase::Halted { current: Some(current), candidates, token, why }, None);
+        }
+        Answer::No(reason @ (Reason::Locked | Reason::TooSoon), after) => now + pause(reason, after, rules),
+        Answer::No(Reason::Policy | Reason::Privilege | Reason::Unsupported, _) => {
+            tries.rejections += 1;
+            if tries.rejections >= rules.retire_tries_max {
+                return (Phase::Resting { current: Some(current) }, None);
+            }
+            rules.backoff.until(now, tries.waits)
+        }
+        Answer::NotReached | Answer::InDoubt => rules.backoff.until(now, tries.waits),
+    };
+    tries.waits = tries.waits.saturating_add(1);
+    (Phase::Retiring { current, previous, retire_at, tries }, Some(Effect::WaitUntil(until)))
 }
 
 fn on_retired(

@@ -20,8 +20,8 @@ pub fn on_restart(phase: &Phase, now: Timestamp, rules: &Rules) -> (Phase, Optio
             proceed(Staged { ask, doubted: staged.doubted || asked, ..staged.clone() }, rules)
         }
         Phase::Applied { candidates, .. } => (phase.clone(), candidates.last().copied().map(Effect::Verify)),
-        Phase::Retiring { previous, retire_at, .. } => {
-            let effect = if now < *retire_at { Effect::WaitUntil(*retire_at) } else { Effect::Retire(*previous) };
+        Phase::Retiring { current, retire_at, .. } => {
+            let effect = if now < *retire_at { Effect::WaitUntil(*retire_at) } else { Effect::Verify(*current) };
             (phase.clone(), Some(effect))
         }
         Phase::Ending { versions, tries } => end_with(versions.clone(), *tries),

@@ -73,9 +73,39 @@ fn with_an_overlap_the_old_version_is_retired_after_its_grace() {
     let early = next(&phase, Event::Wake, retire_at - Duration::from_secs(1), &rules).expect("legal");
     assert_eq!(early.1, Some(Effect::WaitUntil(retire_at)), "woken too early, it waits on");
     let due = next(&phase, Event::Wake, retire_at, &rules).expect("legal");
-    assert_eq!(due.1, Some(Effect::Retire(Version(1))));
-    let (phase, effect) = walk(due.0, &rules, [answered(Step::Retire, 1, Answer::Yes)]);
+    assert_eq!(due.1, Some(Effect::Verify(Version(2))), "an older state of the target may have been put back since");
+    let (phase, effect) = walk(due.0, &rules, [answered(Step::Verify, 2, Answer::Yes)]);
+    assert_eq!(effect, Some(Effect::Retire(Version(1))));
+    let (phase, effect) = walk(phase, &rules, [answered(Step::Retire, 1, Answer::Yes)]);
     assert_eq!((phase, effect), (resting(2), None));
+}
+
+#[test]
+fn i1_the_previous_version_is_not_retired_when_the_current_one_is_refused_and_can_be_gone_back_to() {
+    let rules = Rules::overlapping(Duration::from_secs(600));
+    let retiring =
+        Phase::Retiring { current: Version(2), previous: Version(1), retire_at: at(0), tries: Tries::default() };
+    for now in [Event::Wake, Event::RetireNow] {
+        let (phase, effect) =
+            walk(retiring.clone(), &rules, [now, answered(Step::Verify, 2, Answer::No(Reason::Credential, None))]);
+        assert_eq!(effect, None);
+        let Phase::Halted { current, candidates, why, .. } = &phase else { panic!("{phase:?}") };
+        assert_eq!((*current, &candidates[..], *why), (Some(Version(2)), &[Version(1)][..], Why::CurrentRefused));
+        let (phase, effect) = walk(phase, &rules, [Event::Resume { by: By::Admin }]);
+        assert_eq!(effect, Some(Effect::Verify(Version(1))));
+        let (phase, _) = walk(phase, &rules, [answered(Step::Verify, 1, Answer::Yes)]);
+        assert_eq!(phase.current(), Some(Version(1)));
+    }
+    for (answer, tries) in [(Answer::NotReached, 9), (Answer::No(Reason::Unsupported, None), rules.retire_tries_max)] {
+        let mut phase = retiring.clone();
+        for tried in 1..=tries {
+            let (next, effect) = walk(phase, &rules, [Event::Wake, answered(Step::Verify, 2, answer)]);
+            assert_ne!(effect, Some(Effect::Retire(Version(1))), "{answer:?}");
+            let given_up = answer != Answer::NotReached && tried == tries;
+            assert_eq!(next == resting(2), given_up, "{answer:?} {next:?}");
+            phase = next;
+        }
+    }
 }
 
 #[test]
