@@ -21,12 +21,18 @@ pub(super) fn logins_risked(effect: Effect, phase: &Phase) -> usize {
 
 /// What an answer says of the logins that were counted before the step began.
 pub(super) fn note_login(record: &mut Record, step: Step, answer: Answer, now: Timestamp) {
+    let account = |version| record.version(version).and_then(|info| info.account.as_ref());
     let counted = match (step, &record.phase) {
+        // Of two accounts in turn it is the other one whose refused logins count.
+        (Step::Verify, Phase::Retiring { current, previous, .. })
+            if answer == Answer::Yes && account(*current) != account(*previous) =>
+        {
+            return record.logins.refund(1);
+        }
         (Step::Verify, _) => 1,
         (Step::Apply, Phase::Staged(Staged { by: By::Account, .. })) => 2,
         // Whose login passed is not known: whatever the answer, it proves nothing of the account's.
         (Step::Retire, Phase::Retiring { current, previous, .. }) => {
-            let account = |version| record.version(version).and_then(|info| info.account.as_ref());
             // Of two accounts in turn the one before is tried by a login, which a yes does not say was not refused.
             let in_turn = account(*current) != account(*previous);
             return match answer {
@@ -99,6 +105,20 @@ mod tests {
                 note_login(&mut record, Step::Retire, answer, at(2));
                 assert_eq!(record.logins.counted(at(2), &lockout), left, "{answer:?} {accounts:?}");
             }
+        }
+    }
+
+    #[test]
+    fn i5_a_login_of_one_account_in_turn_says_nothing_of_the_other() {
+        for (accounts, left) in [(["app", "app"], 0), (["blue", "green"], 1)] {
+            let (lockout, mut record) = (Lockout::default(), Record::new("app/db".parse().expect("a name")));
+            let tries = Tries::default();
+            record.phase = Phase::Retiring { current: Version(2), previous: Version(1), retire_at: at(0), tries };
+            record.versions = (1..).zip(accounts).map(|(version, account)| of(version, account)).collect();
+            record.logins.spend(at(0), at(0), &lockout, 1);
+            record.logins.spend(at(1), at(31), &lockout, 1);
+            note_login(&mut record, Step::Verify, Answer::Yes, at(2));
+            assert_eq!(record.logins.counted(at(2), &lockout), left, "{accounts:?}");
         }
     }
 
