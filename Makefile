@@ -24,7 +24,7 @@ demo: ## The same with a PostgreSQL of its own, and an application that logs in 
 test: ## Runs every test, the crash tests and the tests of the installed package among them
 	@packaging/setup.sh build test
 	@if cargo nextest --version >/dev/null 2>&1; then set -x; \
-	  cargo nextest run --workspace --features $(FAILPOINTS) --no-fail-fast; \
+	  cargo nextest run --workspace --features $(FAILPOINTS) --no-fail-fast --test-threads $$(($$(nproc) * 2)); \
 	else set -x; \
 	  cargo test --workspace --features $(FAILPOINTS) --no-fail-fast; \
 	fi

@@ -544,3 +544,13 @@ fn the_cost_of_a_due_moment() {
         println!("{expression} {window:?}: {each:?} each, {:?} to parse ({sum}, {parsed})", begun.elapsed() / 100);
     }
 }
+
+#[test]
+fn a_window_that_opens_in_the_hour_shown_twice_opens_at_the_first_of_both() {
+    let schedule = made(Spec { window: Some("02:09-02:01".to_owned()), ..cron("* * * * *", "Europe/Berlin") });
+    let due = |after| schedule.next_due(moment(after), 1).expect("one");
+    // 02:05 of the first hour is outside, 02:09 of it is inside, and so on until 02:01 of the second.
+    assert_eq!(due("2026-10-25T00:05:00Z"), moment("2026-10-25T00:09:00Z"));
+    assert_eq!(due("2026-10-25T00:30:00Z"), moment("2026-10-25T00:31:00Z"));
+    assert_eq!(due("2026-10-25T01:01:00Z"), moment("2026-10-25T01:09:00Z"));
+}

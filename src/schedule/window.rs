@@ -54,7 +54,7 @@ impl Window {
 
     /// The stretch that contains `moment` or else the next one.
     pub(super) fn open_at_or_after(&self, zone: Tz, moment: Timestamp) -> Option<Span> {
-        let mut spans = self.spans(zone, moment, -2..=SEARCH_DAYS).filter(|span| span.end > moment);
+        let mut spans = self.spans(zone, moment, -2..=SEARCH_DAYS).into_iter().filter(|span| span.end > moment);
         let mut first = spans.next()?;
         // Days that adjoin, such as `Sat,Sun 00:00-24:00`, are one stretch.
         for next in spans.take_while(|next| next.start <= moment + LONGEST) {
@@ -68,20 +68,18 @@ impl Window {
 
     /// When the window last closed, at or before `moment`.
     pub(super) fn closed_before(&self, zone: Tz, moment: Timestamp) -> Option<Timestamp> {
-        self.spans(zone, moment, -SEARCH_DAYS..=1).map(|span| span.end).filter(|end| *end <= moment).last()
+        self.spans(zone, moment, -SEARCH_DAYS..=1).into_iter().map(|span| span.end).filter(|end| *end <= moment).max()
     }
 
     /// The stretches of the days from `first` to `last` counted from the day of `moment`, in order.
-    fn spans(
-        &self,
-        zone: Tz,
-        moment: Timestamp,
-        days: std::ops::RangeInclusive<i64>,
-    ) -> impl Iterator<Item = Span> + use<'_> {
+    fn spans(&self, zone: Tz, moment: Timestamp, days: std::ops::RangeInclusive<i64>) -> Vec<Span> {
         let today = SCHEDULABLE.contains(&moment).then(|| zone::at(zone, moment).date_naive());
         let dates = days.filter_map(move |day| today?.checked_add_signed(TimeDelta::days(day)));
         let opening = dates.filter(|date| self.days & 1 << date.weekday().num_days_from_monday() != 0);
-        opening.flat_map(move |date| self.spans_of(zone, date).into_iter().flatten())
+        let mut spans: Vec<Span> = opening.flat_map(|date| self.spans_of(zone, date).into_iter().flatten()).collect();
+        // Clocks that are set back show the end of yesterday's again when today's has already begun.
+        spans.sort_by_key(|span| span.start);
+        spans
     }
 
     /// The stretch that opens on `date`; two if clocks are set back to a time at which it is closed, or set back after

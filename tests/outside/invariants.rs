@@ -165,7 +165,7 @@ fn look_at_processes(root: i32, seen: &Mutex<BTreeSet<Vec<u8>>>) -> u32 {
 fn i6_the_daemon_links_no_client_of_a_network_protocol() {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let mut tree = Command::new(cargo);
-    tree.args(["tree", "--offline", "-p", "keywheel", "-e", "normal,build,dev", "--prefix", "none", "--target", "all"]);
+    tree.args(["tree", "--locked", "-p", "keywheel", "-e", "normal,build,dev", "--prefix", "none", "--target", "all"]);
     let output = tree.current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).expect("text");

@@ -125,7 +125,7 @@ impl MariaDb {
             if self.mysql.is_none() {
                 as_server_user(&mut mariadbd);
             }
-            let mut server = mariadbd.spawn().expect("mariadbd starts (apt-get install mariadb-server-core)");
+            let mut server = mariadbd.spawn().expect("mariadbd starts (apt-get install mariadb-server)");
             let began = Instant::now();
             while server.try_wait().expect("its state").is_none() {
                 if TcpStream::connect(("127.0.0.1", self.port)).is_ok() && self.socket.exists() {
