@@ -76,7 +76,7 @@ pub enum Event {
 }
 
 /// What to do once the phase is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
     /// Log in afresh with this version.
     Verify(Version),

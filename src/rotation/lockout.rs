@@ -42,7 +42,7 @@ impl Default for Lockout {
 }
 
 /// The logins risked and not yet known to have succeeded.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LoginLedger(Vec<Timestamp>);
 

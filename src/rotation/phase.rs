@@ -9,7 +9,7 @@ use crate::ids::{Token, Version};
 use crate::time::Timestamp;
 
 /// All that is ever stored of a rotation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "snake_case")]
 pub enum Phase {
     /// Nothing in flight. `current` is absent until a first version was imported or set.
@@ -64,7 +64,7 @@ pub enum Phase {
 }
 
 /// The phase in which the target is being asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Staged {
     /// The version handed out.
     pub current: Option<Version>,
@@ -90,7 +90,7 @@ impl Staged {
 }
 
 /// Where the conversation with the target stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ask {
     /// The current version is to be proved by a login before anything is changed.
@@ -109,7 +109,7 @@ pub enum Ask {
 }
 
 /// Counters of one rotation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Tries {
     /// Waits in a row since the last progress; the exponent of the back-off.
     pub waits: u32,
@@ -120,7 +120,7 @@ pub struct Tries {
 }
 
 /// Why a credential is halted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Why {
     /// The current version no longer logs in: somebody else changed it. Nothing was changed by keywheel.
