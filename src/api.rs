@@ -151,6 +151,26 @@ pub struct Show {
     pub verify_at: Option<Timestamp>,
     /// The grants that cover it.
     pub grants: Vec<String>,
+    /// Processes that fetched it and still run, as far back as the end of the audit log tells.
+    #[serde(default)]
+    pub holders: Vec<Holder>,
+}
+
+/// A process with the version that it fetched last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Its number.
+    pub pid: i32,
+    /// Whose it is.
+    pub uid: u32,
+    /// Its systemd unit, where a grant asked for it.
+    pub unit: Option<String>,
+    /// Its executable, where a grant asked for it.
+    pub exe: Option<String>,
+    /// What it fetched last.
+    pub version: Version,
+    /// When.
+    pub fetched: Timestamp,
 }
 
 /// A message with its remedy.

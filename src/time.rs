@@ -37,6 +37,11 @@ impl Timestamp {
         Self(self.0.saturating_add(millis))
     }
 
+    /// Reads a moment as it is written here: RFC 3339.
+    pub fn parse(text: &str) -> Option<Self> {
+        DateTime::parse_from_rfc3339(text).ok().map(|moment| Self(moment.timestamp_millis()))
+    }
+
     /// How long after `earlier` this is; zero if it is not after.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
@@ -101,6 +106,8 @@ mod tests {
         let moment = Timestamp(1_795_414_690_250);
         assert_eq!(moment.to_string(), "2026-11-23T06:18:10Z");
         assert_eq!(format!("{moment:#}"), "2026-11-23T06:18:10.250Z");
+        assert_eq!(Timestamp::parse("2026-11-23T06:18:10.250Z"), Some(moment));
+        assert_eq!(Timestamp::parse("yesterday"), None);
     }
 
     #[test]

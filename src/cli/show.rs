@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::api::{self, History, Leases, Name, ScheduleReply, Select, Show, WhyReply};
+use crate::api::{self, History, Holder, Leases, Name, ScheduleReply, Select, Show, WhyReply};
 use crate::cli::args;
 use crate::cli::client::Client;
 use crate::cli::error::CliError;
@@ -196,6 +196,9 @@ fn page(show: &Show, out: &Out) -> String {
         ];
         sections.push(("Last trouble".to_owned(), rows));
     }
+    if !show.holders.is_empty() {
+        sections.push(("Held by".to_owned(), show.holders.iter().map(|holder| held_by(holder, show, out)).collect()));
+    }
     let mut page = String::new();
     for (title, rows) in &sections {
         page.push_str(&format!("{}\n", out.heading(&crate::cli::escape::line(title))));
@@ -252,6 +255,18 @@ fn glance(show: &Show, out: &Out) -> Rows {
     let grants = if show.grants.is_empty() { "none: nobody may fetch it".to_owned() } else { show.grants.join(", ") };
     rows.push((Tone::Plain, "grants", grants));
     rows
+}
+
+/// A process that runs with the version that it fetched; one that runs with another than the current one stands out.
+fn held_by(holder: &Holder, show: &Show, out: &Out) -> (Tone, &'static str, String) {
+    let what = holder.unit.as_ref().or(holder.exe.as_ref()).map(|what| format!(" ({what})")).unwrap_or_default();
+    let fetched = out.zone.show_with_distance(holder.fetched, out.now);
+    let held = format!("{}{what}, uid {}: version {} since {fetched}", holder.pid, holder.uid, holder.version);
+    if show.status.current.is_none_or(|current| current == holder.version) {
+        (Tone::Plain, "process", held)
+    } else {
+        (Tone::Warn, "process", format!("{held}, not the current one"))
+    }
 }
 
 /// When the current version last logged in, and when it is looked again.

@@ -3,6 +3,7 @@
 //! Questions are answered from the store and the configuration; whatever changes state goes to the engine.
 
 mod backup;
+mod holders;
 mod login;
 mod view;
 
@@ -16,10 +17,10 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::api::{
-    ApiError, AuditVerdict, DaemonStatus, Done, ErrorCode, GrantVerdict, History, Leases, Name, Reloaded, Rotate,
-    Rotated, RotatedRow, ScheduleReply, SecretInput, Select, Status, Stored, TargetRef, Why, WhyReply,
+    ApiError, AuditVerdict, DaemonStatus, Done, ErrorCode, GrantVerdict, History, Holder, Leases, Name, Reloaded,
+    Rotate, Rotated, RotatedRow, ScheduleReply, SecretInput, Select, Show, Status, Stored, TargetRef, Why, WhyReply,
 };
-use crate::audit::{AuditLog, Entry};
+use crate::audit::{self, AuditLog, Entry};
 use crate::config::{Config, Credential};
 use crate::engine::{Command, EngineHandle};
 use crate::escrow::EscrowLog;
@@ -67,7 +68,7 @@ impl Control {
     pub async fn answer(&self, caller: &Caller, verb: &str, body: &[u8]) -> Result<Zeroizing<Vec<u8>>, ApiError> {
         match verb {
             "status" => reply(&self.status(&parse(body)?)?),
-            "show" => reply(&self.show(&parse::<Name>(body)?.name)?),
+            "show" => reply(&self.show(&parse::<Name>(body)?.name).await?),
             "history" => reply(&self.history(&parse::<Name>(body)?.name)?),
             "schedule" => reply(&self.schedule(&parse::<Name>(body)?.name)?),
             "why" => reply(&self.why(&parse(body)?)?),
@@ -206,10 +207,25 @@ impl Control {
         Ok(Status { daemon, credentials })
     }
 
-    fn show(&self, name: &CredentialName) -> Result<crate::api::Show, ApiError> {
+    async fn show(&self, name: &CredentialName) -> Result<Show, ApiError> {
         let credential = self.credential(name)?;
         let grants = self.config().grants.covering(name);
-        Ok(view::show(&credential, &self.record(name)?, grants, self.clock.now()))
+        let holders = self.holders(name).await;
+        Ok(view::show(&credential, &self.record(name)?, grants, holders, self.clock.now()))
+    }
+
+    /// Who holds which version. An audit log that can't be read leaves it untold.
+    async fn holders(&self, name: &CredentialName) -> Vec<Holder> {
+        let (file, name) = (self.config().daemon.audit_file.clone(), name.clone());
+        let (now, since_boot) = (self.clock.now(), self.clock.since_boot());
+        let began = move |pid| Some(now - since_boot.saturating_sub(peer::start_time(pid)?));
+        let read = tokio::task::spawn_blocking(move || {
+            // Nothing can be read back of a pipe.
+            let lines =
+                if file.is_file() { audit::tail(&file, holders::RECORDS_MAX).unwrap_or_default() } else { vec![] };
+            holders::holders(&lines, &name, began)
+        });
+        read.await.unwrap_or_default()
     }
 
     fn history(&self, name: &CredentialName) -> Result<History, ApiError> {

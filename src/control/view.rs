@@ -1,6 +1,6 @@
 //! Records as operators see them. Pure.
 
-use crate::api::{CredentialStatus, History, LeaseRow, Remedied, Show, VersionRow};
+use crate::api::{CredentialStatus, History, Holder, LeaseRow, Remedied, Show, VersionRow};
 use crate::config::Credential;
 use crate::policy::Caller;
 use crate::rotation::{Ask, Phase};
@@ -83,7 +83,13 @@ pub(super) fn lease(record: &Record) -> Option<LeaseRow> {
 }
 
 /// `keywheel show`.
-pub(super) fn show(credential: &Credential, record: &Record, grants: Vec<String>, now: Timestamp) -> Show {
+pub(super) fn show(
+    credential: &Credential,
+    record: &Record,
+    grants: Vec<String>,
+    holders: Vec<Holder>,
+    now: Timestamp,
+) -> Show {
     let halted = match &record.phase {
         Phase::Halted { why, .. } => Some(Remedied {
             message: why.message().to_owned(),
@@ -110,6 +116,7 @@ pub(super) fn show(credential: &Credential, record: &Record, grants: Vec<String>
         verified: record.verified,
         verify_at: record.verify_at.filter(|_| matches!(record.phase, Phase::Resting { .. })),
         grants,
+        holders,
     }
 }
 

@@ -214,6 +214,11 @@ pub fn of_process(pid: i32, needs: Needs) -> io::Result<Caller> {
     if proc::start_time(pid)? == start { Ok(caller) } else { Err(gone()) }
 }
 
+/// When the process of this number was started, since boot; none if there is none.
+pub fn start_time(pid: i32) -> Option<Duration> {
+    proc::start_time(pid).ok()
+}
+
 fn gone() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "the process that connected has ended or changed")
 }

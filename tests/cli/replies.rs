@@ -65,6 +65,10 @@ pub(crate) fn show() -> Value {
         "group": "billing", "entropy_bits": 131.09,
         "settings": {"target": {"host": "db.example", "port": 5432}, "credential": {"grace": null, "tags": ["a"]}},
         "grants": ["billing-app", "reports"],
+        "holders": [
+            {"pid": 812, "uid": 990, "unit": "billing.service", "exe": null, "version": 7, "fetched": NOW - HOUR},
+            {"pid": 644, "uid": 33, "unit": null, "exe": null, "version": 6, "fetched": NOW - 24 * HOUR},
+        ],
     })
 }
 

@@ -124,6 +124,9 @@ fn show_tells_everything_in_sections() {
         "  stands at   it may have happened: the newest candidate is to be tried by a login\n",
         "  tries       3 waits, 0 rejected logins, 1 refused value\n",
         "  answer  no (too soon)\n  words   wait a day\n",
+        "\nHeld by\n  process  812 (billing.service), uid 990: version 7 since 2026-11-23 06:18:10 CET (",
+        "  process  644, uid 33: version 6 since 2026-11-22 07:18:10 CET (",
+        "), not the current one\n",
         "\nSettings in force\n  credential.grace  -\n  credential.tags   [\"a\"]\n",
         "  target.host       db.example\n  target.port       5432\n",
     ] {
