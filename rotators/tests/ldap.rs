@@ -290,7 +290,7 @@ fn each_way_to_the_server_works_from_inside_the_cage_and_trust_is_asked_for() {
 }
 
 #[test]
-fn a_login_must_work_at_every_replica() {
+fn complaint_14_a_login_must_work_at_every_replica() {
     let first = Slapd::start();
     let app = first.create("app", "the-password");
     let second = Slapd::start_with(LOG_STATS, "127.0.0.2", first.port);

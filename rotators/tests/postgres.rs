@@ -27,7 +27,7 @@ fn admin(server: &Postgres) -> (By, &str, &str) {
 }
 
 #[test]
-fn i8_passwords_change_and_the_server_log_shows_none_of_them() {
+fn i8_complaint_16_passwords_change_and_the_server_log_shows_none_of_them() {
     let server = Postgres::start(PgOptions { tls: true, log_statement_all: true });
     let plain = by_tcp(&server);
     let tls = plain.clone().with("host", "localhost").with("tls", "verify-full");

@@ -39,7 +39,7 @@ fn restart(server: &mut Redis) {
 }
 
 #[test]
-fn old_and_new_both_work_until_the_old_one_is_retired_and_a_restart_changes_nothing() {
+fn complaint_15_old_and_new_both_work_until_the_old_one_is_retired_and_a_restart_changes_nothing() {
     let kept = [Keeps::AclFile, Keeps::Configuration];
     for (program, keeps) in programs().iter().flat_map(|program| kept.map(|keeps| (program, keeps))) {
         let mut server = Redis::start_program(program, keeps);

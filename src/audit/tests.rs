@@ -218,7 +218,7 @@ fn a_torn_line_is_removed_and_said() {
 }
 
 #[test]
-fn a_removed_or_renamed_file_is_noticed_and_the_chain_goes_on_in_a_new_one() {
+fn complaint_20_a_removed_or_renamed_file_is_noticed_and_the_chain_goes_on_in_a_new_one() {
     let (dir, path) = scratch();
     let (log, _) = open(&path, None);
     fetch(&log);

@@ -311,7 +311,7 @@ proptest! {
 }
 
 #[test]
-fn vaults_documented_example_fires_24_times_a_saturday() {
+fn complaint_08_vaults_documented_example_fires_24_times_a_saturday() {
     let schedule = made(cron("0 * * * SAT", "UTC"));
     let saturday = moment("2026-11-28T00:00:00Z");
     let firings = schedule.explain(saturday - HOUR, 0, 100);

@@ -185,7 +185,7 @@ fn i10_a_process_that_ended_is_refused_waited_for_or_not() {
 }
 
 #[test]
-fn i10_a_process_that_was_started_after_the_connection_is_not_its_peer() {
+fn i10_complaint_18_a_process_that_was_started_after_the_connection_is_not_its_peer() {
     run(async {
         let scratch = Scratch::new();
         let (mut process, mut peer) = scratch.connected(client(&python())).await;
@@ -263,7 +263,7 @@ fn i10_a_path_in_mounts_of_the_callers_own_is_no_path() {
 }
 
 #[test]
-fn a_socket_is_bound_with_its_mode_and_never_over_a_live_one() {
+fn complaint_17_a_socket_is_bound_with_its_mode_and_never_over_a_live_one() {
     let dir = tempfile::tempdir().expect("scratch");
     let path = dir.path().join("a.sock");
     let listener = bind(&path, 0o660).expect("bound");

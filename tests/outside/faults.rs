@@ -288,7 +288,7 @@ fn i4_too_many_open_files_are_said_so_and_gone_with_the_limit() {
 }
 
 #[test]
-fn i1_a_damaged_index_is_rebuilt_from_the_journal() {
+fn i1_complaint_25_a_damaged_index_is_rebuilt_from_the_journal() {
     let pg = Postgres::start(PgOptions::default());
     let mut daemon = own_role(&pg);
     for damage in 0..3 {

@@ -33,7 +33,7 @@ fn an_application_of_redis_sees_no_failed_login_through_200_rotations() {
 }
 
 #[test]
-fn an_application_of_postgres_sees_no_failed_login_through_200_rotations_of_two_roles_in_turn() {
+fn complaint_13_an_application_of_postgres_sees_no_failed_login_through_200_rotations_of_two_roles_in_turn() {
     let pg = Postgres::start(PgOptions::default());
     let mut config = by_admin_config(&pg, "account = \"app\"").replace("[target.pg]", "[target.pg]\nrotations = 10");
     for index in 0..CREDENTIALS {
