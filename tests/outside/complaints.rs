@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::kit::{
-    QUICK, begin, credential, fetch, own_role_config, pause, pg_target, redis_user, rotate, settled,
+    QUICK, begin, credential, fetch, own_role, own_role_config, pause, pg_target, redis_user, rotate, settled,
     settles_and_logs_in, try_fetch,
 };
 use crate::support::redis::Keeps;
@@ -275,6 +275,21 @@ fn complaint_10_recovery_goes_forward_and_never_back_to_an_older_password() {
     order.dedup();
     assert_eq!(order.len(), different(&asked), "it came back to an older value");
     assert!(!asked.contains(&"first".to_owned()));
+}
+
+/// The superuser was rotated, and the server did not come up again: its own start script logged in with the old password.
+#[test]
+fn complaint_11_a_rehearsal_names_who_else_is_logged_in_as_the_account() {
+    let pg = Postgres::start(PgOptions::default());
+    let daemon = own_role(&pg);
+    let alone = daemon.keywheel_ok(&["rotate", "app/db", "--dry-run"], "");
+    assert!(!alone.contains("logged in as app"), "{alone}");
+    let mut stranger = pg.session("app", "first-of-app", "start-script");
+    let planned = daemon.keywheel_ok(&["rotate", "app/db", "--dry-run"], "");
+    assert!(planned.contains("1 session is logged in as app (1 of start-script from 127.0.0.1)"), "{planned}");
+    stranger.kill().expect("it ends");
+    stranger.wait().expect("it ended");
+    assert_eq!(fetch(&daemon, "app/db").password, "first-of-app");
 }
 
 /// A connection pool went on with the old password, and the account was locked.

@@ -145,6 +145,19 @@ impl Postgres {
         }
     }
 
+    /// A session of this user that stays open, by a program of this name; gives it once the server knows of it.
+    pub fn session(&self, user: &str, password: &str, program: &str) -> Child {
+        let mut psql = self.client("psql");
+        psql.args(["-X", "-q", "-d", "postgres", "-U", user, "-c", "SELECT pg_sleep(600)"]);
+        psql.env("PGPASSWORD", password).env("PGAPPNAME", program).stdin(Stdio::null()).stdout(Stdio::null());
+        let child = psql.spawn().expect("psql starts");
+        let known = format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = '{program}'");
+        while self.admin(&known) == "0" {
+            sleep(Duration::from_millis(20));
+        }
+        child
+    }
+
     /// The output of `sql` run by the superuser; panics with psql's words when it fails.
     pub fn admin(&self, sql: &str) -> String {
         self.psql_as(&self.superuser, &self.superuser_password, sql).unwrap_or_else(|error| panic!("{sql}: {error}"))

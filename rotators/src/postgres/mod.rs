@@ -6,6 +6,7 @@
 mod alternate;
 mod describe;
 mod discover;
+mod in_use;
 mod lease;
 mod scram;
 mod session;
@@ -56,7 +57,11 @@ async fn rehearse(request: &Request, deadline: Deadline) -> Result<Reply, Reply>
     let (mut session, by) = log_in(request, &target, &subject, deadline).await?;
     let (change, note) = change(&mut session, request, &subject, by).await?;
     session.try_out(&change).await?;
-    Ok(noted(note.map(|note| note.replace(" was made ", " would be made "))))
+    let note = note.map(|note| note.replace(" was made ", " would be made "));
+    // Whoever else knows the password has to hear of a new one: better now than from them.
+    let in_use = in_use::sessions(&mut session, subject.username).await;
+    let notes: Vec<String> = note.into_iter().chain(in_use).collect();
+    Ok(noted((!notes.is_empty()).then(|| notes.join("; "))))
 }
 
 fn is_by_account(request: &Request) -> bool {
