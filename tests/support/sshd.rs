@@ -63,7 +63,7 @@ impl Sshd {
         let config = format!(
             "Port {port}\nListenAddress {address}\nHostKey {}\nHostKey {}\nHostKey {}\nPidFile none\nUsePAM yes\n\
              PermitRootLogin yes\nPasswordAuthentication yes\nKbdInteractiveAuthentication yes\nMaxStartups 100\n\
-             LogLevel DEBUG1\nSubsystem sftp internal-sftp\n{more}\n",
+             LogLevel DEBUG3\nSubsystem sftp internal-sftp\n{more}\n",
             path("host_ed25519"),
             path("host_ecdsa"),
             path("host_rsa")
