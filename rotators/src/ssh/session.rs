@@ -266,6 +266,8 @@ impl Session {
 
     fn refused(&self, user: &str, error: &ssh2::Error) -> Reply {
         match error.code() {
+            // The library has the code of a refusal for an answer that never came, too (I3).
+            _ if error.message().starts_with("Waiting for") => self.unanswered(user, error),
             // LIBSSH2_ERROR_AUTHENTICATION_FAILED, PUBLICKEY_UNVERIFIED, PASSWORD_EXPIRED
             ErrorCode::Session(-18 | -19) => {
                 Reply::no(Reason::Credential, format!("{} refused the login of {user}", self.place))
@@ -283,6 +285,16 @@ impl Session {
             ErrorCode::Session(-17) if !self.legacy => self.sha1_only(),
             _ => self.broken(error, Stage::Question),
         }
+    }
+
+    fn unanswered(&self, user: &str, error: &ssh2::Error) -> Reply {
+        // After that time it was this side that gave up.
+        let closed = if self.deadline.is_over() {
+            ""
+        } else {
+            "; a host ends the connection like that, too, when it denies the account itself: it may have expired, and the host's log says so"
+        };
+        lost(Stage::Question, &format!("{}, login of {user}: {}{closed}", self.place, short(error.message())))
     }
 
     fn sha1_only(&self) -> Reply {
