@@ -162,6 +162,37 @@ fn each_no_says_why_and_makes_no_key() {
 }
 
 #[test]
+fn a_rehearsal_predicts_each_no_and_changes_nothing() {
+    let aws = Aws::start();
+    let place = aws.place();
+    let foretold = |place: &Place, token: &str, login: Option<Login>, expected| {
+        for step in [Step::Rehearse, Step::Apply] {
+            let login = login.as_ref().map(|login| Login { by: login.by, fields: login.fields.duplicate() });
+            no(place.ask(&request(place, step, token, None, login)), expected);
+        }
+    };
+    let with = |id: &str| key((id.to_owned(), "marker-wrong-secret".to_owned()));
+    foretold(&place, TOKEN, by(By::Admin, &with(id(&aws.admin))), Reason::Credential);
+    foretold(&place, TOKEN, by(By::Admin, &with("AKIAUNKNOWNUNKNOWN")), Reason::Credential);
+    foretold(&place, TOKEN, by(By::Admin, &aws.powerless), Reason::Privilege);
+    foretold(&place, TOKEN, None, Reason::Unsupported);
+    foretold(&place.clone().credential("account", "nobody"), TOKEN, aws.by_admin(), Reason::Missing);
+    let count = || yes(place.ask(&request(&place, Step::Rehearse, TOKEN, None, aws.by_admin())));
+    assert!(count().contains("1 of 2 keys"), "none was made");
+    // Whether the login may make a key shows only when it makes one, and the note says so.
+    assert!(count().contains("shows only then"));
+    // No room: both keys are in use, and neither is this rotation's.
+    let (second, _) = minted(apply(&place, TOKEN, aws.by_admin()));
+    for used in [&aws.app, &second] {
+        yes(verify(&place, used));
+    }
+    foretold(&place, NEXT, aws.by_admin(), Reason::Unsupported);
+    for used in [&aws.app, &second] {
+        yes(verify(&place, used));
+    }
+}
+
+#[test]
 fn i3_a_made_key_whose_answer_is_lost_is_in_doubt_and_cleared_up() {
     let aws = Aws::start();
     let place = aws.place();

@@ -309,6 +309,17 @@ fn local_account_keeps_the_contract_by_its_helper() {
 }
 
 #[test]
+fn local_keeps_all_of_the_contract_but_what_asks_for_a_target() {
+    let [current, new] = ["marker-first", "marker-second"].map(|key| json!({ "username": "signer", "password": key }));
+    let (status, report) = exam("local", &[], Some(json!({ "current": current, "new": new })));
+    assert_ne!(status, 0);
+    let failed = with_outcome(&report, "failed");
+    assert_eq!(failed, ["without a target nothing is proved", "verify says no (credential) to a wrong password"]);
+    assert_eq!(with_outcome(&report, "warned"), ["the old password is refused"]);
+    assert_eq!(with_outcome(&report, "skipped").len(), 2, "{report:#}");
+}
+
+#[test]
 fn ldap_keeps_the_contract_by_itself_and_by_the_admin() {
     let server = Slapd::start();
     let app = server.create("app", "marker-first");

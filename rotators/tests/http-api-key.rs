@@ -4,9 +4,14 @@
 mod services;
 mod support;
 
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+
 use keywheel_protocol::{By, Fields, Login, Reason, Reply, Request, Secret, Step};
 use serde_json::{Value, json};
-use services::{HUB_TOKEN, HUB_WEAK_TOKEN, Service};
+use services::{HUB_TOKEN, HUB_USERS_TOKEN, HUB_WEAK_TOKEN, Service};
 use support::{Place, in_doubt, no, not_reached, yes};
 
 const TOKEN: &str = "kw-abcdefghijklmnopqrstuvwxy";
@@ -103,6 +108,35 @@ fn jupyterhub_tokens_turn_over_by_a_service_and_by_themselves() {
 }
 
 #[test]
+fn a_rehearsal_predicts_each_no_and_makes_no_key() {
+    let hub = services::jupyterhub();
+    let place = place(&hub, "jupyterhub.toml", "app");
+    let admin = secret(&[("key", HUB_TOKEN)]);
+    let described = |name: &str, passage: &str, instead: &str| {
+        let text = fs::read_to_string(place.target["service"].as_str().expect("a path")).expect("the file");
+        assert!(text.contains(passage), "{passage}");
+        place.clone().with("service", hub.file(name, &text.replace(passage, instead)).display().to_string())
+    };
+    let foretold = |place: &Place, login: Option<&Fields>, expected| {
+        for step in [Step::Rehearse, Step::Apply] {
+            no(place.ask(&request(place, step, TOKEN, None, login.and_then(|login| by(By::Admin, login)))), expected);
+        }
+    };
+    foretold(&place, Some(&secret(&[("key", "wrong")])), Reason::Credential);
+    foretold(&place, Some(&secret(&[("key", HUB_WEAK_TOKEN)])), Reason::Privilege);
+    foretold(&place, Some(&secret(&[("other", "x")])), Reason::Unsupported);
+    foretold(&place, None, Reason::Unsupported);
+    for (account, reason) in [("other", Reason::Missing), ("..", Reason::Unsupported)] {
+        foretold(&place.clone().credential("account", account), Some(&admin), reason);
+    }
+    foretold(&place.clone().with("service", "/nowhere.toml"), Some(&admin), Reason::Unsupported);
+    foretold(&described("a", "{account}", "{acount}"), Some(&admin), Reason::Unsupported);
+    foretold(&described("b", "/api_tokens", "/nothing"), Some(&admin), Reason::Unsupported);
+    foretold(&described("c", "[prove]", "[proof]"), Some(&admin), Reason::Unsupported);
+    assert!(hub_tokens(&hub).is_empty());
+}
+
+#[test]
 fn each_no_says_why_and_makes_no_key() {
     let hub = services::jupyterhub();
     let place = place(&hub, "jupyterhub.toml", "app");
@@ -181,6 +215,19 @@ fn synapse_access_tokens_turn_over() {
     assert_eq!(yes(retire(&place, &again, by(By::Admin, &admin))), "");
     no(verify(&place, &again), Reason::Credential);
     yes(verify(&place, &second));
+    // Its accounts, one to a page: each says what to ask the next one by.
+    let text = HUB_USERS
+        .replace("token {login}", "Bearer {login.key}")
+        .replace("\"/_pagination/next/url\"", "\"/next_token\"");
+    let text =
+        text.replace("/hub/api/users?limit=2", "/_synapse/admin/v2/users?limit=1").replace("\"/items\"", "\"/users\"");
+    let further = "next_request = \"GET /_synapse/admin/v2/users?limit=1&from={next}\"\n[create]";
+    let accounts = |name: &str, text: &str| {
+        let place = place.clone().with("service", synapse.file(name, text).display().to_string());
+        place.ask(&request(&place, Step::Rehearse, TOKEN, None, by(By::Admin, &admin)))
+    };
+    assert!(yes(accounts("accounts.toml", &text.replace("[create]", further))).contains("2 now"));
+    no(accounts("cut.toml", &text.replace("next = \"/next_token\"", "")), Reason::Unsupported);
     // A wrong password for the account is found when the key is made; the admin's token was right.
     let wrong = secret(&[("key", token), ("password", "wrong")]);
     no(apply(&place, "kw-third", by(By::Admin, &wrong)), Reason::Privilege);
@@ -190,6 +237,175 @@ fn synapse_access_tokens_turn_over() {
     for hidden in ["marker-app", second.get("key").expect("a key").expose()] {
         assert!(!log.contains(hidden), "a secret is in the log");
     }
+}
+
+#[test]
+fn secrets_of_oauth_clients_turn_over_and_a_lost_one_is_found_on_whatever_page() {
+    let (server, key) = services::glewlwyd();
+    let admin = secret(&[("key", &key)]);
+    let place = place(&server, "glewlwyd.toml", "app").credential("extra", "g_profile");
+    let file = fs::read_to_string(place.target["service"].as_str().expect("a path")).expect("the file");
+    let by_two = server.file("by-two.toml", &file.replace("limit=100", "limit=2")).display().to_string();
+    let by_two = place.clone().with("service", by_two);
+    let seen = |place: &Place| yes(place.ask(&request(place, Step::Rehearse, TOKEN, None, by(By::Admin, &admin))));
+    let tokens = ["kw-one", "kw-two", "kw-three", "kw-four", "kw-five"];
+    let lost = tokens.map(|token| minted(apply(&by_two, token, by(By::Admin, &admin))).0);
+    for place in [&place, &by_two] {
+        assert!(seen(place).contains("5 now"));
+    }
+    for (token, lost) in tokens.iter().zip(&lost) {
+        yes(verify(&place, lost));
+        let (_, note) = minted(apply(&by_two, token, by(By::Admin, &admin)));
+        assert!(note.starts_with("1 key of an earlier try"), "{note}");
+        no(verify(&place, lost), Reason::Credential);
+    }
+    assert!(seen(&by_two).contains("5 now"));
+
+    let (first, note) = minted(apply(&place, TOKEN, by(By::Admin, &admin)));
+    assert_eq!(note, "");
+    yes(verify(&place, &first));
+    let (next, _) = minted(apply(&place, "kw-next", by(By::Admin, &admin)));
+    for _ in 0..2 {
+        assert_eq!(yes(retire(&place, &first, by(By::Admin, &admin))), "");
+    }
+    no(verify(&place, &first), Reason::Credential);
+    yes(verify(&place, &next));
+    no(apply(&place, TOKEN, by(By::Admin, &secret(&[("key", "wrong")]))), Reason::Credential);
+    let log = server.log();
+    assert!(log.contains("Client") && log.contains("removed"), "what was done is in the log");
+    for secret in [&key, next.get("key").expect("a secret").expose()] {
+        assert!(!log.contains(secret), "no secret is");
+    }
+}
+
+/// A service that lists its users in pages: they are taken for keys here.
+const HUB_USERS: &str = r#"
+[login]
+headers = { Authorization = "token {login}" }
+[list]
+request = "GET /hub/api/users?limit=2"
+headers = { Accept = "application/jupyterhub-pagination+json" }
+items = "/items"
+id = "/name"
+label = "/name"
+next = "/_pagination/next/url"
+[create]
+request = "POST /hub/api/users/{token}"
+key = "/name"
+id = "/name"
+[revoke]
+request = "DELETE /hub/api/users/{id}"
+[prove]
+request = "GET /hub/api/user"
+"#;
+
+#[test]
+fn pages_that_name_the_next_one_are_all_read_and_a_list_that_is_cut_off_is_refused() {
+    let hub = services::jupyterhub();
+    let admin = secret(&[("key", HUB_USERS_TOKEN)]);
+    let described =
+        |name: &str, text: &str| place(&hub, "", "app").with("service", hub.file(name, text).display().to_string());
+    let place = described("users.toml", HUB_USERS);
+    let tokens = ["kw-one", "kw-two", "kw-three"];
+    for again in [false, true] {
+        for token in tokens {
+            let (_, note) = minted(apply(&place, token, by(By::Admin, &admin)));
+            assert_eq!(note.starts_with("1 key of an earlier try"), again, "{note}");
+        }
+    }
+    let seen = |place: &Place| place.ask(&request(place, Step::Rehearse, TOKEN, None, by(By::Admin, &admin)));
+    // Three, and the two that were there.
+    assert!(yes(seen(&place)).contains("5 now"));
+    let next = "next = \"/_pagination/next/url\"";
+    let by_offset = HUB_USERS.replace(next, "").replace("limit=2", "limit=2&offset={offset}");
+    assert!(yes(seen(&described("offset.toml", &by_offset))).contains("5 now"));
+    let again = HUB_USERS.replace(next, "").replace("limit=2", "limit=2&ignored={page}");
+    assert!(no(seen(&described("again.toml", &again)), Reason::Unsupported).contains("the same keys again on page 2"));
+    for (name, instead) in [("silent.toml", ""), ("wrong.toml", "next = \"/pagination/next\"")] {
+        let cut = described(name, &HUB_USERS.replace(next, instead));
+        for reply in [seen(&cut), apply(&cut, "kw-four", by(By::Admin, &admin))] {
+            let said = no(reply, Reason::Unsupported);
+            assert!(said.contains("goes on after 2 keys") && said.contains("list.next"), "{said}");
+        }
+    }
+    assert!(yes(seen(&place)).contains("5 now"), "none was made");
+}
+
+#[test]
+fn old_versions_of_tls_are_not_spoken() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let openssl = |arguments: &str| {
+        let mut openssl = Command::new("openssl");
+        openssl.current_dir(folder.path()).args(arguments.split(' ')).stdin(Stdio::null()).stderr(Stdio::null());
+        openssl.stdout(Stdio::null());
+        openssl
+    };
+    let made = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost \
+                -addext basicConstraints=critical,CA:FALSE -keyout key.pem -out cert.pem";
+    assert!(openssl(made).status().expect("openssl runs").success());
+    let file = folder.path().join("service.toml");
+    fs::write(&file, HUB_USERS).expect("written");
+    for (version, spoken) in [("-tls1", false), ("-tls1_1", false), ("-tls1_2", true), ("-tls1_3", true)] {
+        let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address").port();
+        let serve = format!(
+            "s_server -accept 127.0.0.1:{port} -cert cert.pem -key key.pem {version} -cipher ALL:@SECLEVEL=0 -www"
+        );
+        let mut server = openssl(&serve).spawn().expect("openssl runs");
+        support::until(|| TcpStream::connect(("127.0.0.1", port)).is_ok());
+        let place = Place::new("http-api-key", json!({ "host": "localhost", "port": port, "service": file }));
+        let place = place.with("ca_file", folder.path().join("cert.pem").display().to_string());
+        let admin = secret(&[("key", "marker")]);
+        let said = not_reached(place.ask(&request(&place, Step::Rehearse, TOKEN, None, by(By::Admin, &admin))));
+        let _ = server.kill().and_then(|()| server.wait());
+        // What it serves is no list, which shows that it was asked.
+        assert_eq!(said.contains("is not JSON"), spoken, "{version}: {said}");
+    }
+}
+
+/// A simulated service whose pages follow on each other by the header `Link`, under a name of its own.
+fn linked() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("its address").port();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let Ok(mut client) = client else { return };
+            let (mut head, mut byte) = (Vec::new(), [0]);
+            while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).is_ok_and(|read| read == 1) {
+                head.push(byte[0]);
+            }
+            let head = String::from_utf8_lossy(&head).into_owned();
+            let page: u32 = head.split_once("page=").map_or(1, |(_, rest)| rest[..1].parse().expect("a number"));
+            let next = format!("Link: <https://its-own-name.example/keys?page={}>; rel=\"next\"\r\n", page + 1);
+            let body = format!("[{{\"id\":{page},\"label\":\"x\"}}]");
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n{}\r\n{body}",
+                body.len(),
+                if page < 3 { next.as_str() } else { "" }
+            );
+            let _ = client.write_all(answer.as_bytes());
+        }
+    });
+    port
+}
+
+#[test]
+fn pages_follow_a_header_to_the_host_that_is_set() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text =
+        HUB_USERS.replace("GET /hub/api/users?limit=2", "GET /keys").replace("items = \"/items\"", "items = \"\"");
+    let text = text.replace("\"/name\"", "\"/id\"");
+    let file = |name: &str, next: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text.replace("\"/_pagination/next/url\"", next)).expect("written");
+        path.display().to_string()
+    };
+    let target = json!({ "host": "127.0.0.1", "port": linked(), "tls": "disabled", "service": file("a", "\"Link\"") });
+    let place = Place::new("http-api-key", target).credential("account", "app");
+    let admin = secret(&[("key", "marker")]);
+    let seen = |place: &Place| place.ask(&request(place, Step::Rehearse, TOKEN, None, by(By::Admin, &admin)));
+    assert!(yes(seen(&place)).contains("3 now"));
+    let cut = place.with("service", file("b", "\"/next\""));
+    assert!(no(seen(&cut), Reason::Unsupported).contains("goes on after 1 keys"));
 }
 
 #[cfg(feature = "failpoints")]

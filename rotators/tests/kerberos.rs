@@ -12,7 +12,7 @@ use std::time::Duration;
 use kdc::{ADMIN, Kdc, REALM};
 use keywheel_protocol::{By, Lockout, Reason, Reply, Step};
 use serde_json::json;
-use support::{Place, in_doubt, no, not_reached, yes};
+use support::{Place, foretold, in_doubt, no, not_reached, yes};
 
 const WWW: &str = "HTTP/www.ex.test";
 
@@ -231,6 +231,54 @@ fn each_no_says_why_and_changes_nothing() {
     // An admin's change is a change as well as another.
     yes(plain.apply("app", "new", by_admin));
     yes(plain.verify("app", "new"));
+}
+
+#[test]
+fn a_rehearsal_predicts_each_no_and_changes_nothing() {
+    let mut server = Kdc::start();
+    let keytab = service(&server);
+    for user in ["app", "other"] {
+        server.create(user, "old");
+    }
+    let password = server.admin_password.clone();
+    let (place, plain, by_admin) =
+        (with_keytab(&server, &keytab), by_password(&server), (By::Admin, ADMIN, password.as_str()));
+    let before = fs::read(&keytab).expect("read");
+    let (www, app) = ((WWW, "new-1"), ("app", "new-1"));
+    foretold(&place, www, (By::Admin, ADMIN, "wrong"), Reason::Credential);
+    foretold(&plain, app, (By::Account, "app", "wrong"), Reason::Credential);
+    foretold(&plain, app, (By::Account, "other", "old"), Reason::Unsupported);
+    foretold(&place, ("HTTP/none", "new-1"), by_admin, Reason::Missing);
+    foretold(&plain, ("-q", "new-1"), by_admin, Reason::Unsupported);
+    foretold(&plain, ("app", "pässword"), by_admin, Reason::Policy);
+    let odd = |name: &str, value: serde_json::Value| place.clone().credential(name, value);
+    foretold(&odd("strategy", json!("replace")), www, by_admin, Reason::Unsupported);
+    foretold(&odd("enctypes", json!("des-cbc-crc")), www, by_admin, Reason::Unsupported);
+    foretold(&odd("keytab", json!(server.at("keytabs/none"))), www, by_admin, Reason::Unsupported);
+    foretold(&odd("keytab", json!(script(&server, "text", "no keytab"))), www, by_admin, Reason::Unsupported);
+    for (locked, unlocked) in [("-allow_tix", "+allow_tix"), ("-expire 2020-01-01", "-expire never")] {
+        let modify = |words: &str| {
+            let words: Vec<&str> = ["modprinc"].into_iter().chain(words.split(' ')).chain([WWW]).collect();
+            server.local(&words);
+        };
+        modify(locked);
+        foretold(&place, www, by_admin, Reason::Locked);
+        modify(unlocked);
+    }
+    server.local(&["modprinc", "+needchange", "app"]);
+    foretold(&plain, app, (By::Account, "app", "old"), Reason::Locked);
+    server.local(&["modprinc", "-needchange", "app"]);
+    // What kadmind says only when it is asked to do it: the note has it.
+    let rehearsed = plain.ask(&plain.request(Step::Rehearse, Some(("other", "new-1")), Some(by_admin)));
+    assert!(yes(rehearsed).contains("whether kadm5.acl lets"));
+    no(plain.apply("other", "new-1", by_admin), Reason::Privilege);
+    // An admin who may not even look.
+    server.acl("");
+    server.stop();
+    server.start_again();
+    foretold(&place, www, by_admin, Reason::Privilege);
+    assert_eq!((fs::read(&keytab).expect("read"), server.numbers_at_kdc(WWW)), (before, vec![2]));
+    yes(plain.verify("app", "old"));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 
 use keywheel_protocol::{By, Reason, Reply, Step};
 use serde_json::json;
-use support::{Place, in_doubt, no, yes};
+use support::{Place, foretold, in_doubt, no, yes};
 
 const OLD: &str = "marker-first";
 const NEW: &str = "marker-second $x'y\"z%&<\\";
@@ -327,6 +327,38 @@ fn a_key_of_jks_with_a_password_of_its_own_is_named_and_nothing_is_changed() {
         assert!(message.contains("the key two has a pass phrase of its own"), "{message}");
     }
     assert_eq!(fs::read(&folder.path).expect("read"), before);
+}
+
+#[test]
+fn a_rehearsal_predicts_each_no_and_changes_nothing() {
+    let folder = Folder::new();
+    by_openssl(&folder, &[]);
+    let (place, store) = (&folder.place, fs::read(&folder.path).expect("read"));
+    let others = folder.names();
+    let new = ("app", NEW);
+    foretold(place, new, (By::Account, "app", "neither"), Reason::Credential);
+    foretold(place, new, (By::Admin, "admin", OLD), Reason::Unsupported);
+    foretold(place, ("app", "short"), BY_OLD, Reason::Policy);
+    foretold(place, ("app", "pässphrase"), BY_OLD, Reason::Policy);
+    foretold(&place.clone().with("path", folder.at("none")), new, BY_OLD, Reason::Missing);
+    fs::hard_link(&folder.path, folder.at("again")).expect("a second name");
+    foretold(place, new, BY_OLD, Reason::Unsupported);
+    fs::remove_file(folder.at("again")).expect("removed");
+    fs::write(folder.at("text"), "no store").expect("written");
+    foretold(&place.clone().with("path", folder.at("text")), new, BY_OLD, Reason::Unsupported);
+    fs::remove_file(folder.at("text")).expect("removed");
+    // The configuration beside it has another pass phrase, or none.
+    let beside = |text: &str| {
+        fs::write(folder.at("app.ini"), text).expect("written");
+        let place = place.clone().with("config", folder.at("app.ini"));
+        place.with("config_format", "ini").with("config_key", "tls.pass")
+    };
+    for (text, reason) in [("other = 1", Reason::Missing), ("pass = another", Reason::Unsupported)] {
+        foretold(&beside(&format!("[tls]\n{text}\n")), ("app", "marker-second"), BY_OLD, reason);
+    }
+    fs::remove_file(folder.at("app.ini")).expect("removed");
+    assert_eq!((fs::read(&folder.path).expect("read"), folder.names()), (store, others));
+    yes(place.verify("app", OLD));
 }
 
 #[test]

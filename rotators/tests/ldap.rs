@@ -12,7 +12,7 @@ use std::time::Duration;
 use keywheel_protocol::{By, Reason, Reply, Step, decode_reply};
 use serde_json::json;
 use slapd::{CLUMSY, HELPDESK, LOG_STATS, POLICY, ROTATOR, SUFFIX, Slapd};
-use support::{Place, in_doubt, no, not_reached, yes};
+use support::{Place, foretold, in_doubt, no, not_reached, yes};
 
 fn by_tls(server: &Slapd) -> Place {
     let ca_file = server.ca_file.to_str().expect("UTF-8");
@@ -157,6 +157,37 @@ fn the_policys_refusals_are_told_apart_and_rehearsed() {
     let by_itself = (By::Account, app.as_str(), "second-password");
     no(place.apply(&app, "third-password", by_itself), Reason::Privilege);
     no(rehearse(&place, &app, "third-password", by_itself), Reason::Privilege);
+}
+
+#[test]
+fn a_rehearsal_predicts_each_no_and_changes_nothing() {
+    let mut server = Slapd::start();
+    let [app, other] = ["app", "other"].map(|name| server.create(name, "old-password"));
+    let (place, password) = (by_tls(&server), server.rotator_password.clone());
+    let by_admin = (By::Admin, ROTATOR, password.as_str());
+    let new = (app.as_str(), "new-password");
+    let nobody = format!("uid=nobody,ou=people,{SUFFIX}");
+    let before = server.entry(&app);
+    foretold(&place, new, (By::Admin, ROTATOR, "wrong"), Reason::Credential);
+    foretold(&place, new, (By::Account, &app, "wrong"), Reason::Credential);
+    foretold(&place, new, (By::Account, &other, "old-password"), Reason::Unsupported);
+    foretold(&place, new, (By::Admin, &other, "old-password"), Reason::Privilege);
+    foretold(&place, (&nobody, "new-password"), by_admin, Reason::Missing);
+    foretold(&place, (&app, "{SSHA}xxxxxxxxxxxx"), by_admin, Reason::Policy);
+    foretold(&place.clone().with("method", "unicodepwd"), new, by_admin, Reason::Unsupported);
+    foretold(&place.clone().with("tls", "starttls").with("port", 636), new, by_admin, Reason::Unsupported);
+    let unstamped = |entry: &str| entry.lines().filter(|line| !line.starts_with("auth")).collect::<Vec<_>>().join("\n");
+    assert_eq!(unstamped(&server.entry(&app)), unstamped(&before));
+    // The lock that another admin has put on, which no new password takes off.
+    let lock = format!("dn: {app}\nchangetype: modify\nreplace: pwdAccountLockedTime\n");
+    server.root(&format!("{lock}pwdAccountLockedTime: 000001010000Z\n"));
+    foretold(&place, new, by_admin, Reason::Locked);
+    server.root(&lock);
+    // A server that is only read from.
+    server.only_reads();
+    let said = foretold(&place, new, by_admin, Reason::Unsupported);
+    assert!(said.contains("read-only") || said.contains("restricted"), "{said}");
+    yes(place.verify(&app, "old-password"));
 }
 
 #[test]

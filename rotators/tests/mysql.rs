@@ -194,6 +194,25 @@ fn a_rehearsal_predicts_each_no_and_changes_nothing() {
 }
 
 #[test]
+fn tls_is_verified_by_a_private_root() {
+    let server = MariaDb::start();
+    create(&server, "app", "old");
+    server.root("ALTER USER app@'%' REQUIRE SSL");
+    let place = by_tcp(&server).with("host", "localhost").with("tls", "verify-identity");
+    let said = not_reached(place.verify("app", "old"));
+    assert!(said.to_lowercase().contains("certificate"), "{said}");
+    let trusted = place.with("ca_file", server.ca_file().display().to_string());
+    yes(trusted.verify("app", "old"));
+    yes(trusted.apply("app", "new", (By::Account, "app", "old")));
+    yes(trusted.verify("app", "new"));
+    // The certificate has no such name; verify-ca does not ask for one.
+    let by_address = trusted.with("host", "127.0.0.1");
+    not_reached(by_address.verify("app", "new"));
+    yes(by_address.with("tls", "verify-ca").verify("app", "new"));
+    no(by_tcp(&server).verify("app", "new"), Reason::Credential);
+}
+
+#[test]
 fn i3_a_server_that_is_away_is_not_reached() {
     let mut server = MariaDb::start();
     create(&server, "app", "old");

@@ -7,7 +7,7 @@ mod support;
 use keywheel_protocol::{By, Reason, Reply, Step};
 use rabbitmq::RabbitMq;
 use serde_json::{Value, json};
-use support::{Place, cutting_off, in_doubt, no, not_reached, yes};
+use support::{Place, cutting_off, foretold, in_doubt, no, not_reached, yes};
 
 fn plain(broker: &RabbitMq) -> Place {
     let target = json!({
@@ -65,6 +65,7 @@ fn users_of_a_broker() {
     tls_is_verified_on_both_ports(&broker);
     two_users_in_turn_are_kept_alike(&broker);
     rehearse_and_discover_change_nothing(&broker);
+    a_rehearsal_predicts_each_no_and_changes_nothing(&broker);
     i3_a_change_that_was_sent_and_not_answered_is_in_doubt(&broker);
 }
 
@@ -214,6 +215,30 @@ fn rehearse_and_discover_change_nothing(broker: &RabbitMq) {
         })
     );
     yes(place.verify("seen", "old"));
+}
+
+fn a_rehearsal_predicts_each_no_and_changes_nothing(broker: &RabbitMq) {
+    for (user, tags) in [("foreseen", ""), ("powerless", "monitoring,policymaker")] {
+        broker.create(user, "old", tags);
+    }
+    let (place, by_admin) = (plain(broker), admin(broker));
+    let users = || broker.admin("GET", "/api/users", "");
+    let before = users();
+    let new = ("foreseen", "new");
+    foretold(&place, new, (By::Admin, "admin", "wrong"), Reason::Credential);
+    foretold(&place, new, (By::Admin, "powerless", "old"), Reason::Privilege);
+    foretold(&place, new, (By::Account, "foreseen", "old"), Reason::Privilege);
+    foretold(&place, new, (By::Account, "powerless", "old"), Reason::Unsupported);
+    foretold(&place, ("missing", "new"), by_admin, Reason::Missing);
+    foretold(&place, ("..", "new"), by_admin, Reason::Unsupported);
+    for password in ["pässword", "", &"x".repeat(256)] {
+        foretold(&place, ("foreseen", password), by_admin, Reason::Policy);
+    }
+    let turn = |accounts: [&str; 2]| place.clone().credential("accounts", json!(accounts));
+    foretold(&turn(["nobody_a", "nobody_b"]), ("nobody_b", "new"), by_admin, Reason::Missing);
+    foretold(&turn(["other_a", "other_b"]), new, by_admin, Reason::Unsupported);
+    assert_eq!(users(), before);
+    yes(place.verify("foreseen", "old"));
 }
 
 fn i3_a_change_that_was_sent_and_not_answered_is_in_doubt(broker: &RabbitMq) {

@@ -68,6 +68,39 @@ fn complaint_15_old_and_new_both_work_until_the_old_one_is_retired_and_a_restart
 }
 
 #[test]
+fn i8_passwords_change_and_neither_log_nor_monitor_nor_slow_log_shows_them() {
+    for program in programs() {
+        let server = Redis::start_program(&program, Keeps::AclFile);
+        create(&server, "app", "marker-1");
+        for (name, value) in [("slowlog-log-slower-than", "0"), ("slowlog-max-len", "10000")] {
+            server.root(&["CONFIG", "SET", name, value]);
+        }
+        let monitor = server.monitor();
+        let place = by_tcp(&server, "overlap");
+        let mut old = "marker-1";
+        for new in [ODD, "marker-3"] {
+            yes(place.apply("app", new, admin(&server)));
+            yes(place.verify("app", new));
+            no(place.verify("app", "marker-wrong"), Reason::Credential);
+            yes(place.retire("app", old, admin(&server)));
+            no(place.verify("app", old), Reason::Credential);
+            old = new;
+        }
+        let replace = by_tcp(&server, "replace");
+        yes(replace.apply("app", "marker-4", admin(&server)));
+        yes(replace.verify("app", "marker-4"));
+        server.root(&["PING"]);
+        let seen = || std::fs::read_to_string(&monitor).expect("read");
+        support::until(|| seen().to_lowercase().contains("\"ping\""));
+        let slow = server.root(&["SLOWLOG", "GET", "-1"]);
+        assert!(slow.to_lowercase().contains("setuser") && slow.to_lowercase().contains("auth"), "{slow}");
+        for told in [server.log(), server.files(), seen(), slow, server.root(&["ACL", "LOG"])] {
+            assert!(!told.contains("marker-") && !told.contains(&server.admin_password), "{program}: {told}");
+        }
+    }
+}
+
+#[test]
 fn the_only_password_is_never_taken_away() {
     let server = Redis::start(Keeps::AclFile);
     create(&server, "app", "marker-1");

@@ -5,8 +5,6 @@ mod sshd;
 mod support;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::Command;
@@ -15,7 +13,7 @@ use std::time::Duration;
 use keywheel_protocol::{By, Fields, Login, Reason, Reply, Request, Secret, Step};
 use serde_json::json;
 use sshd::Sshd;
-use support::{Place, in_doubt, no, not_reached, yes};
+use support::{Place, cut_after, in_doubt, no, not_reached, yes};
 
 /// The comment of a line that is added.
 const NAME: &str = "keywheel";
@@ -161,30 +159,6 @@ fn i8_authorities_change_and_the_server_log_shows_whose_certificates_came_and_no
     }
 }
 
-/// A port that passes so many bytes of a client on to `to`, and then cuts the connection.
-fn cut_after(bytes: usize, to: u16) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("its address").port();
-    std::thread::spawn(move || {
-        let (mut client, _) = listener.accept().expect("the worker");
-        let mut server = TcpStream::connect(("127.0.0.1", to)).expect("sshd");
-        let (mut back, mut answers) = (client.try_clone().expect("a copy"), server.try_clone().expect("a copy"));
-        std::thread::spawn(move || std::io::copy(&mut answers, &mut back));
-        let mut left = bytes;
-        let mut buffer = [0; 512];
-        while left > 0 {
-            let most = left.min(buffer.len());
-            let read = client.read(&mut buffer[..most]).unwrap_or(0);
-            if read == 0 || server.write_all(&buffer[..read]).is_err() {
-                break;
-            }
-            left -= read;
-        }
-        let _ = (client.shutdown(Shutdown::Both), server.shutdown(Shutdown::Both));
-    });
-    port
-}
-
 #[test]
 fn i3_wherever_a_connection_is_cut_what_was_not_reached_is_unchanged() {
     let stage = Stage::new("");
@@ -300,6 +274,52 @@ fn each_no_says_why_and_changes_nothing() {
     no(stage.verify(&old), Reason::Credential);
     let words = no(stage.by_admin(Step::Apply, &new), Reason::Unsupported);
     assert!(words.contains("line 4 of"), "{words}");
+}
+
+#[test]
+fn a_rehearsal_predicts_each_no_and_changes_nothing() {
+    let stage = Stage::new("");
+    let [old, new, stranger] = [(); 3].map(|()| Pair::new(&stage.server, "ed25519"));
+    let lines = format!("{OTHERS}\n{}\n", old.1);
+    fs::write(stage.file(), &lines).expect("written");
+    let before = fs::metadata(stage.file()).expect("the file").ino();
+    let foretold = |place: &Place, subject: &Pair, login: &dyn Fn() -> Option<Login>, expected| {
+        for step in [Step::Rehearse, Step::Apply] {
+            no(ask(place, step, subject, login()), expected);
+        }
+    };
+    let place = stage.place();
+    let by_admin = || stage.admin();
+    let by = |name: &str, password: &str| {
+        Some(Login { by: By::Admin, fields: Fields::login(name, Secret::new(password.to_owned())) })
+    };
+    foretold(&place, &new, &|| by(&stage.admin, "wrong"), Reason::Credential);
+    foretold(&place, &new, &|| stranger.itself(&stage.account), Reason::Credential);
+    let weak = stage.server.account("marker-Weak-1");
+    foretold(&place, &new, &|| by(&weak, "marker-Weak-1"), Reason::Privilege);
+    foretold(&place, &Pair(new.0.clone(), old.1.clone()), &by_admin, Reason::Unsupported);
+    foretold(&place.clone().with("trusted_keys", "ca.pub"), &new, &by_admin, Reason::Unsupported);
+    foretold(&place.clone().with("trusted_keys", "/nowhere/ca.pub"), &new, &by_admin, Reason::Unsupported);
+    let another = "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    foretold(&place.clone().with("host_key", another), &new, &by_admin, Reason::Unsupported);
+    // A link, a folder that others can write to, and a line behind which sshd reads nothing.
+    let kept = stage.folder.path().join("kept");
+    fs::rename(stage.file(), &kept).expect("moved");
+    std::os::unix::fs::symlink(&kept, stage.file()).expect("a link");
+    foretold(&place, &new, &by_admin, Reason::Unsupported);
+    fs::remove_file(stage.file()).expect("removed");
+    fs::rename(&kept, stage.file()).expect("moved back");
+    fs::set_permissions(stage.folder.path(), fs::Permissions::from_mode(0o777)).expect("mode");
+    foretold(&place, &new, &by_admin, Reason::Unsupported);
+    fs::set_permissions(stage.folder.path(), fs::Permissions::from_mode(0o755)).expect("mode");
+    fs::write(stage.file(), format!("restrict {}\n{}\n", new.blob(), old.1)).expect("written");
+    foretold(&place, &new, &by_admin, Reason::Unsupported);
+    fs::write(stage.file(), &lines).expect("written");
+    // That there is no such account is found by the proof, had it not been rehearsed.
+    let absent = place.clone().credential("account", "kw-nobody-here");
+    no(ask(&absent, Step::Rehearse, &new, stage.admin()), Reason::Missing);
+    yes(stage.by_admin(Step::Rehearse, &new));
+    assert_eq!((stage.text(), fs::metadata(stage.file()).expect("the file").ino()), (lines, before));
 }
 
 #[test]

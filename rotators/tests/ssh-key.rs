@@ -11,7 +11,7 @@ use std::process::Command;
 use keywheel_protocol::{By, Fields, Login, Reason, Reply, Request, Secret, Step};
 use serde_json::json;
 use sshd::Sshd;
-use support::{Place, no, yes};
+use support::{Place, cut_after, no, yes};
 
 struct Pair(String, String);
 
@@ -163,6 +163,96 @@ fn each_no_says_why_and_changes_nothing() {
         Reason::Unsupported,
     );
     assert!(private.contains("OpenSSH's or PEM"), "{private}");
+}
+
+#[test]
+fn a_rehearsal_predicts_each_no_and_changes_nothing() {
+    // Where the keys are read from, so that the file that is edited may be anything.
+    let read = tempfile::tempdir().expect("a folder");
+    fs::set_permissions(read.path(), fs::Permissions::from_mode(0o755)).expect("mode");
+    let lines = format!("AuthorizedKeysFile {}/%u", read.path().display());
+    let server = Sshd::start_with(&format!("StrictModes no\n{lines}"));
+    let [account, other] = ["unused-Password-1", "marker-Other-1"].map(|word| server.account(word));
+    let [old, new] = [(); 2].map(|()| Pair::new(&server, "ed25519"));
+    for name in [&account, &other] {
+        fs::write(read.path().join(name), format!("{}\n", old.1)).expect("written");
+    }
+    let file = server.authorize(&account, &format!("{}\n", old.1));
+    let folder = file.parent().expect("a folder").to_owned();
+    let before = fs::metadata(&file).expect("the file").ino();
+    let place = place(&server);
+    let foretold = |place: &Place, subject: &str, login: fn(&str, &Pair) -> Option<Login>, who: &str, expected| {
+        for step in [Step::Rehearse, Step::Apply] {
+            no(ask(place, step, subject, &new, login(who, &old)), expected);
+        }
+    };
+    let by_key: fn(&str, &Pair) -> Option<Login> = itself;
+    let by_password: fn(&str, &Pair) -> Option<Login> =
+        |who, _| Some(Login { by: By::Admin, fields: Fields::login(who, Secret::new("marker-Other-1".to_owned())) });
+    foretold(
+        &place,
+        &account,
+        |who, _| itself(who, &Pair("-----BEGIN nonsense".to_owned(), String::new())),
+        &account,
+        Reason::Unsupported,
+    );
+    foretold(&place, "root", by_key, &account, Reason::Unsupported);
+    let stranger = place.clone().with("host_key", "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
+    foretold(&stranger, &account, by_key, &account, Reason::Unsupported);
+    // An admin who may not read there, without sudo and with it.
+    foretold(&place, &account, by_password, &other, Reason::Privilege);
+    foretold(&place.clone().with("sudo", true), &account, by_password, &other, Reason::Privilege);
+    let absent = place.clone().with("sudo", true);
+    let rule = format!("/etc/sudoers.d/{other}");
+    fs::write(&rule, format!("{other} ALL=(root) NOPASSWD: /bin/sh\n")).expect("a rule");
+    let replies =
+        [Step::Rehearse, Step::Apply].map(|step| ask(&absent, step, "kwt-nobody", &new, by_password(&other, &old)));
+    fs::remove_file(&rule).expect("removed");
+    replies.into_iter().for_each(|reply| drop(no(reply, Reason::Missing)));
+    // Which line is to be followed.
+    let several = Pair::new(&server, "ed25519");
+    fs::write(&file, format!("{}\n{}\n", several.1, Pair::new(&server, "ed25519").1)).expect("written");
+    foretold(&place, &account, by_key, &account, Reason::Unsupported);
+    fs::write(&file, format!("{}\n", old.1)).expect("written");
+    // Where others could put what they like, a link, no file, and a folder in which the account can't write.
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).expect("mode");
+    foretold(&place, &account, by_key, &account, Reason::Unsupported);
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).expect("mode");
+    let kept = folder.with_file_name("kept");
+    fs::rename(&file, &kept).expect("moved");
+    std::os::unix::fs::symlink(&kept, &file).expect("a link");
+    foretold(&place, &account, by_key, &account, Reason::Unsupported);
+    fs::remove_file(&file).expect("removed");
+    fs::create_dir(&file).expect("a folder");
+    foretold(&place, &account, by_key, &account, Reason::Unsupported);
+    fs::remove_dir(&file).expect("removed");
+    fs::rename(&kept, &file).expect("moved back");
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o500)).expect("mode");
+    foretold(&place, &account, by_key, &account, Reason::Privilege);
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).expect("mode");
+
+    yes(ask(&place, Step::Rehearse, &account, &new, itself(&account, &old)));
+    assert_eq!(fs::read_to_string(&file).expect("read"), format!("{}\n", old.1));
+    assert_eq!((fs::metadata(&file).expect("it").ino(), fs::read_dir(&folder).expect("listed").count()), (before, 1));
+}
+
+#[test]
+fn i3_a_login_that_is_cut_off_is_no_refusal() {
+    let server = Sshd::start();
+    let account = server.account("unused-Password-1");
+    let pair = Pair::new(&server, "ed25519");
+    server.authorize(&account, &format!("{}\n", pair.1));
+    let place = place(&server);
+    let mut cut = 0;
+    for bytes in (100..).step_by(100) {
+        let through = place.clone().with("port", cut_after(bytes, server.port));
+        match ask(&through, Step::Verify, &account, &pair, None) {
+            Reply::NotReached { .. } => cut += 1,
+            Reply::Yes(_) => break,
+            reply => panic!("after {bytes} bytes: {reply:?}"),
+        }
+    }
+    assert!(cut > 10, "{cut}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::time::Duration;
 use keywheel_protocol::{By, Fields, Login, Reason, Reply, Request, Secret, Step};
 use serde_json::json;
 use sshd::{Sshd, set_password};
-use support::{Place, no, not_reached, yes};
+use support::{Place, cut_after, foretold, no, not_reached, yes};
 
 fn place(server: &Sshd) -> Place {
     let target = json!({ "host": "127.0.0.1", "port": server.port, "host_key": server.fingerprint });
@@ -108,6 +108,57 @@ fn each_no_says_why_and_changes_nothing() {
 }
 
 #[test]
+fn a_rehearsal_predicts_each_no_and_changes_nothing() {
+    let server = Sshd::start();
+    let [account, admin, weak] = ["marker-First-1", "marker-Admin-1", "marker-Weak-1"].map(|word| server.account(word));
+    let shadow = || fs::read_to_string("/etc/shadow").expect("read");
+    let line = || shadow().lines().find(|line| line.starts_with(&format!("{account}:"))).map(str::to_owned);
+    let before = line();
+    let place = place(&server);
+    let (new, own) = ((account.as_str(), "marker-Next-2"), (By::Account, account.as_str(), "marker-First-1"));
+    foretold(&place, new, (By::Account, &account, "wrong"), Reason::Credential);
+    foretold(&place, new, (By::Account, &weak, "marker-Weak-1"), Reason::Unsupported);
+    foretold(&place, (&account, "pässword"), own, Reason::Policy);
+    foretold(&place, ("-name", "marker-Next-2"), (By::Admin, &admin, "marker-Admin-1"), Reason::Unsupported);
+    // An admin without sudo, with it and no rule, with a rule; then an account that is not there.
+    let (by_admin, sudo) = ((By::Admin, admin.as_str(), "marker-Admin-1"), place.clone().with("sudo", true));
+    foretold(&place, new, by_admin, Reason::Privilege);
+    foretold(&sudo, new, by_admin, Reason::Privilege);
+    let rule = format!("/etc/sudoers.d/{admin}");
+    fs::write(&rule, format!("{admin} ALL=(root) NOPASSWD: /usr/sbin/chpasswd\n")).expect("a rule");
+    let gone = ["kwt-nobody"].map(|name| {
+        [Step::Rehearse, Step::Apply]
+            .map(|step| sudo.ask(&sudo.request(step, Some((name, "marker-Next-2")), Some(by_admin))))
+    });
+    let able = sudo.ask(&sudo.request(Step::Rehearse, Some(new), Some(by_admin)));
+    fs::remove_file(&rule).expect("removed");
+    gone.into_iter().flatten().for_each(|reply| drop(no(reply, Reason::Missing)));
+    yes(able);
+    // Another host in its place.
+    let stranger = place.clone().with("host_key", "SHA256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
+    foretold(&stranger, new, own, Reason::Unsupported);
+    assert_eq!(line(), before);
+    let chage = |arguments: &[&str]| assert!(Command::new("chage").args(arguments).status().expect("chage").success());
+    chage(&["-m", "5", &account]);
+    foretold(&place, new, own, Reason::TooSoon);
+    chage(&["-m", "0", "-d", "0", &account]);
+    // It must change its password, and can.
+    yes(place.ask(&place.request(Step::Rehearse, Some(new), Some(own))));
+    no(place.verify(&account, "marker-First-1"), Reason::Locked);
+    // One that is closed ends the connection.
+    chage(&["-d", "2026-01-01", "-E", "1", &account]);
+    for step in [Step::Rehearse, Step::Apply] {
+        let said = not_reached(place.ask(&place.request(step, Some(new), Some(own))));
+        assert!(said.contains("may have expired"), "{said}");
+    }
+    // What PAM thinks of a password it says when it is to be set: pam_unix finds this one too short.
+    chage(&["-E", "-1", &account]);
+    yes(place.ask(&place.request(Step::Rehearse, Some((&account, "a")), Some(own))));
+    no(place.apply(&account, "a", own), Reason::Policy);
+    yes(place.verify(&account, "marker-First-1"));
+}
+
+#[test]
 fn an_account_that_must_change_its_password_is_of_no_use() {
     let server = Sshd::start();
     let account = server.account("marker-First-1");
@@ -182,6 +233,35 @@ fn i3_a_host_that_cannot_be_asked_is_not_reached() {
     let silent = place.with("port", listener.local_addr().expect("its address").port());
     not_reached(silent.verify(&account, "marker-First-1"));
     not_reached(silent.apply(&account, "marker-Next-2", (By::Account, &account, "marker-First-1")));
+}
+
+#[test]
+fn i3_a_login_that_is_cut_off_is_no_refusal_and_a_closed_account_is_told_of() {
+    // By a dialogue, as hosts without the method of that name have it, and by that method.
+    for (more, by_dialogue) in [("PasswordAuthentication no", true), ("KbdInteractiveAuthentication no", false)] {
+        let server = Sshd::start_with(more);
+        let account = server.account("marker-First-1");
+        let place = place(&server);
+        yes(place.verify(&account, "marker-First-1"));
+        no(place.verify(&account, "wrong"), Reason::Credential);
+        let mut cut = 0;
+        for bytes in (100..).step_by(100) {
+            match place.clone().with("port", cut_after(bytes, server.port)).verify(&account, "marker-First-1") {
+                Reply::NotReached { .. } => cut += 1,
+                Reply::Yes(_) => break,
+                reply => panic!("{more}, after {bytes} bytes: {reply:?}"),
+            }
+        }
+        assert!(cut > 10, "{cut}");
+        // When PAM has taken the password and not the account, sshd refuses the one and ends the connection of the other.
+        assert!(Command::new("chage").args(["-E", "1", &account]).status().expect("chage").success());
+        let reply = place.verify(&account, "marker-First-1");
+        if by_dialogue {
+            no(reply, Reason::Credential);
+        } else {
+            assert!(not_reached(reply).contains("may have expired"));
+        }
+    }
 }
 
 /// A simulated device: what an account is shown after its login at the real sshd. When its script commits, the password

@@ -117,8 +117,8 @@ pub(crate) fn try_fetch(daemon: &Daemon, name: &str) -> Result<Fetched, String> 
         |names: &[&str]| names.iter().find_map(|name| json["fields"][name].as_str()).unwrap_or_default().to_owned();
     Ok(Fetched {
         version: json["version"].as_u64().expect("a version"),
-        username: field(&["username", "key_id"]),
-        password: field(&["password", "key", "private_key"]),
+        username: field(&["username", "key_id", "access_key_id"]),
+        password: field(&["password", "key", "private_key", "secret_access_key"]),
     })
 }
 

@@ -56,6 +56,7 @@ impl MariaDb {
         for folder in ["data", "tmp"] {
             fs::create_dir(at(folder)).expect("a folder");
         }
+        make_certificate(&at("server.key"), &at("server.pem"));
         let admin_password = random_hex();
         let socket = at("socket");
         let mut this = Self { port: 0, socket, admin_password, server: None, mysql, scratch };
@@ -124,6 +125,8 @@ impl MariaDb {
             mariadbd.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).current_dir("/");
             if self.mysql.is_none() {
                 as_server_user(&mut mariadbd);
+                mariadbd.arg(format!("--ssl-cert={}", self.ca_file().display()));
+                mariadbd.arg(format!("--ssl-key={}", self.at("server.key").display()));
             }
             let mut server = mariadbd.spawn().expect("mariadbd starts (apt-get install mariadb-server)");
             let began = Instant::now();
@@ -184,13 +187,18 @@ impl MariaDb {
         logs.chain([self.at("server.log")]).map(read).collect()
     }
 
+    /// MariaDB's certificate, for `localhost`, which it signed itself.
+    pub fn ca_file(&self) -> PathBuf {
+        self.at("server.pem")
+    }
+
     fn at(&self, name: &str) -> PathBuf {
         self.scratch.path().join(name)
     }
 
     fn give_away(&self) {
         if let Some((uid, gid)) = server_user() {
-            for path in [self.scratch.path(), &self.at("data"), &self.at("tmp")] {
+            for path in [self.scratch.path(), &self.at("data"), &self.at("tmp"), &self.at("server.key")] {
                 std::os::unix::fs::chown(path, Some(uid), Some(gid)).expect("given away");
             }
         }
@@ -244,6 +252,15 @@ fn as_server_user(command: &mut Command) {
     }
     let path = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{path}:/usr/sbin:/usr/libexec"));
+}
+
+fn make_certificate(key: &Path, certificate: &Path) {
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]);
+    openssl.args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]);
+    openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+    let output = openssl.arg("-keyout").arg(key).arg("-out").arg(certificate).output().expect("openssl runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn random_hex() -> String {

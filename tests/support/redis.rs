@@ -45,7 +45,7 @@ pub struct Redis {
     keeps: Keeps,
     program: String,
     server: Option<Child>,
-    sentinel: std::sync::Mutex<Option<Child>>,
+    helpers: std::sync::Mutex<Vec<Child>>,
     // Last, so that the folder goes after the server.
     scratch: tempfile::TempDir,
 }
@@ -97,7 +97,7 @@ impl Redis {
             keeps,
             program,
             server: None,
-            sentinel: None.into(),
+            helpers: Vec::new().into(),
             scratch,
         };
         this.start_again();
@@ -164,8 +164,24 @@ impl Redis {
         fs::write(&file, text).expect("the configuration");
         let mut command = Command::new(&self.program);
         command.arg(&file).arg("--sentinel").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        *self.sentinel.lock().expect("unpoisoned") = Some(command.spawn().expect("a Sentinel starts"));
+        self.helpers.lock().expect("unpoisoned").push(command.spawn().expect("a Sentinel starts"));
         (port, file)
+    }
+
+    /// The file in which every command is seen from now on, as MONITOR shows it.
+    pub fn monitor(&self) -> PathBuf {
+        let path = self.scratch.path().join("monitor");
+        let output = fs::File::create(&path).expect("a file");
+        let mut cli = Command::new("redis-cli");
+        cli.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "--user", "root", "MONITOR"]);
+        cli.env("REDISCLI_AUTH", &self.admin_password).stdin(Stdio::null()).stdout(output).stderr(Stdio::null());
+        self.helpers.lock().expect("unpoisoned").push(cli.spawn().expect("redis-cli runs"));
+        let start = Instant::now();
+        while !fs::read_to_string(&path).unwrap_or_default().contains("OK") {
+            assert!(start.elapsed() < PATIENCE, "MONITOR says nothing");
+            sleep(Duration::from_millis(20));
+        }
+        path
     }
 
     /// A question to the Sentinel.
@@ -218,9 +234,9 @@ impl Redis {
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        if let Some(mut sentinel) = self.sentinel.lock().expect("unpoisoned").take() {
-            let _ = sentinel.kill();
-            let _ = sentinel.wait();
+        for mut helper in self.helpers.lock().expect("unpoisoned").drain(..) {
+            let _ = helper.kill();
+            let _ = helper.wait();
         }
         self.kill();
     }

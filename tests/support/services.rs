@@ -1,5 +1,5 @@
 //! Services in Python for tests, each on a free port of the loopback, in a scratch folder, gone when it is dropped:
-//! JupyterHub and Synapse as they are, and moto, which imitates AWS. `packaging/test-services.sh` installs them.
+//! JupyterHub and Synapse as they are, and moto, which imitates AWS; and Glewlwyd, an OAuth server. `packaging/test-services.sh` installs them.
 #![allow(dead_code, unreachable_pub, reason = "each test that includes this file uses its own part of it")]
 
 use std::fs;
@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 /// The longest that a start may take. Generous: the machine may be busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// The token of JupyterHub's service `keywheel`, and of one that may do nothing.
+/// The token of JupyterHub's service `keywheel`, of one that may do nothing, and of one that may make and remove users.
 pub const HUB_TOKEN: &str = "marker-hub-keywheel-0123456789abcdef";
 pub const HUB_WEAK_TOKEN: &str = "marker-hub-weak-0123456789abcdef";
+pub const HUB_USERS_TOKEN: &str = "marker-hub-users-0123456789abcdef";
 
 /// A hub without a proxy before it and without notebooks behind it: only its API is used.
 const HUB_CONFIG: &str = r#"
@@ -35,8 +36,12 @@ c.JupyterHub.log_level = "DEBUG"
 c.JupyterHub.services = [
     {"name": "keywheel", "api_token": "TOKEN"},
     {"name": "weak", "api_token": "WEAK"},
+    {"name": "users", "api_token": "USERS"},
 ]
-c.JupyterHub.load_roles = [{"name": "keywheel", "scopes": ["tokens!user=app"], "services": ["keywheel"]}]
+c.JupyterHub.load_roles = [
+    {"name": "keywheel", "scopes": ["tokens!user=app"], "services": ["keywheel"]},
+    {"name": "users", "scopes": ["admin:users"], "services": ["users"]},
+]
 "#;
 
 const SYNAPSE_CONFIG: &str = r#"
@@ -57,6 +62,37 @@ rc_login:
   account: {per_second: 1000, burst_count: 1000}
   failed_attempts: {per_second: 1000, burst_count: 1000}
 "#;
+
+/// Its modules are in ROOT. It logs all that it can.
+const GLEWLWYD_CONFIG: &str = r#"
+port = PORT
+bind_address = "127.0.0.1"
+external_url = "http://127.0.0.1:PORT"
+api_prefix = "api"
+log_mode = "console"
+log_level = "DEBUG"
+cookie_secure = 0
+cookie_domain = "127.0.0.1"
+session_expiration = 2419200
+session_key = "session"
+admin_session_authentication = "cookie,api_key"
+admin_scope = "g_admin"
+profile_scope = "g_profile"
+user_module_path = "ROOT/user"
+user_middleware_module_path = "ROOT/user"
+client_module_path = "ROOT/client"
+user_auth_scheme_module_path = "ROOT/scheme"
+plugin_module_path = "ROOT/plugin"
+hash_algorithm = "SHA512"
+database = { type = "sqlite3" path = "db" };
+"#;
+
+/// Its plugin for OpenID Connect, at which clients are registered that may ask for tokens of `g_profile` by their secrets.
+const GLEWLWYD_PLUGIN: &str = r#"{"module": "oidc", "name": "oidc", "display_name": "OpenID", "enabled": true, "parameters": {
+"iss": "https://test.example", "jwt-type": "sha", "jwt-key-size": "256", "key": "only-for-this-test", "code-duration": 600,
+"refresh-token-duration": 1209600, "access-token-duration": 3600, "allow-non-oidc": true, "auth-type-client-enabled": true,
+"auth-type-code-enabled": true, "auth-type-refresh-enabled": true, "register-client-allowed": true,
+"register-client-auth-scope": [], "register-client-credentials-scope": ["g_profile"]}}"#;
 
 const SYNAPSE_LOG: &str =
     "{version: 1, handlers: {h: {class: logging.StreamHandler}}, root: {level: DEBUG, handlers: [h]}}";
@@ -79,7 +115,8 @@ pub fn jupyterhub() -> Service {
     let ready = |service: &Service| service.curl(&["/hub/api/"]).0 == 200;
     start(ready, |port, folder| {
         let config = HUB_CONFIG.replace("PORT", &port.to_string()).replace("TOKEN", HUB_TOKEN);
-        fs::write(folder.join("config.py"), config.replace("WEAK", HUB_WEAK_TOKEN)).expect("the configuration");
+        fs::write(folder.join("config.py"), config.replace("WEAK", HUB_WEAK_TOKEN).replace("USERS", HUB_USERS_TOKEN))
+            .expect("the configuration");
         let mut command = program("jupyterhub");
         command.args(["-f", "config.py"]);
         command
@@ -111,6 +148,37 @@ pub fn moto(open: u32) -> Service {
         command.env("INITIAL_NO_AUTH_ACTION_COUNT", open.to_string());
         command
     })
+}
+
+/// Glewlwyd without clients, and a key of its API.
+pub fn glewlwyd() -> (Service, String) {
+    let root = installed("glewlwyd/usr");
+    let sql = root.join("share/dbconfig-common/data/glewlwyd/install/sqlite3");
+    let modules = root.join("lib/glewlwyd").display().to_string();
+    let ready = |service: &Service| service.curl(&["/api/client/"]).0 == 401;
+    let service = start(ready, |port, folder| {
+        let config = GLEWLWYD_CONFIG.replace("PORT", &port.to_string()).replace("ROOT", &modules);
+        fs::write(folder.join("glewlwyd.conf"), config).expect("the configuration");
+        let fill = "import sqlite3, sys; sqlite3.connect('db').executescript(open(sys.argv[1]).read())";
+        let filled = program("python").current_dir(folder).args(["-c", fill]).arg(&sql).status().expect("Python runs");
+        assert!(filled.success(), "the database");
+        let mut command = Command::new(root.join("bin/glewlwyd"));
+        command.env("LD_LIBRARY_PATH", root.join("lib/x86_64-linux-gnu")).arg("--config-file=glewlwyd.conf");
+        command
+    });
+    let cookies = service.scratch.path().join("cookies").display().to_string();
+    let [kept, shown] = ["-c", "-b"].map(|option| format!("{option}{cookies}"));
+    let json = "Content-Type: application/json";
+    let login = r#"{"username": "admin", "password": "password"}"#;
+    let (status, said) = service.curl(&[&kept, "--header", json, "--data", login, "/api/auth/"]);
+    assert_eq!(status, 200, "{said}");
+    let as_admin = [shown.as_str(), "--header", json, "--data"];
+    let (status, said) = service.curl(&[&as_admin[..], &[GLEWLWYD_PLUGIN, "/api/mod/plugin/"]].concat());
+    assert_eq!(status, 200, "{said}");
+    let (status, said) = service.curl(&[&as_admin[..], &["", "/api/key/"]].concat());
+    let key = said.split('"').nth(3).filter(|_| status == 200).unwrap_or_else(|| panic!("{status} {said}"));
+    let key = key.to_owned();
+    (service, key)
 }
 
 impl Service {
@@ -161,6 +229,13 @@ impl Service {
         let (status, body) = self.curl(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(status, 200, "{parameters:?}: {body}");
         body
+    }
+
+    /// Whether AWS, or who imitates it, takes a request that is signed with this key.
+    pub fn signs(&self, id: &str, secret: &str) -> bool {
+        let user = format!("{id}:{secret}");
+        let action = "Action=GetCallerIdentity&Version=2011-06-15";
+        self.curl(&["--aws-sigv4", "aws:amz:us-east-1:sts", "--user", &user, "--data", action, "/"]).0 == 200
     }
 
     /// Runs a program that came with the service, in its folder.
@@ -217,8 +292,13 @@ fn start(ready: impl Fn(&Service) -> bool, command: impl Fn(u16, &Path) -> Comma
 }
 
 fn program(name: &str) -> Command {
+    Command::new(installed(&format!("services/bin/{name}")))
+}
+
+/// What `packaging/test-services.sh` has installed.
+fn installed(name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let path = [".cache/services/bin", "../.cache/services/bin"].map(|folder| root.join(folder).join(name));
-    let path = path.iter().find(|path| path.exists());
-    Command::new(path.unwrap_or_else(|| panic!("{name} is not installed (packaging/test-services.sh)")))
+    let paths = [".cache", "../.cache"].map(|folder| root.join(folder).join(name));
+    let path = paths.into_iter().find(|path| path.exists());
+    path.unwrap_or_else(|| panic!("{name} is not installed (packaging/test-services.sh)"))
 }

@@ -123,6 +123,15 @@ impl Slapd {
         panic!("slapd does not start:\n{}", self.log());
     }
 
+    /// Starts it again so that nothing in it can be changed.
+    pub fn only_reads(&mut self) {
+        self.stop();
+        let path = self.at("slapd.conf");
+        let text = fs::read_to_string(&path).expect("the configuration");
+        fs::write(&path, text.replace("lastbind on\n", "readonly on\n")).expect("written");
+        self.start_again();
+    }
+
     /// Ends it in good order.
     pub fn stop(&mut self) {
         self.end("-TERM");

@@ -37,7 +37,7 @@ impl Sshd {
         Self::start_with("")
     }
 
-    /// The same with more lines of `sshd_config`, such as a `Match` block; `{scratch}` in them is the scratch folder.
+    /// The same with more lines of `sshd_config`, which count before the others; `{scratch}` in them is the scratch folder.
     pub fn start_with(more: &str) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address").port();
         Self::start_at("127.0.0.1", port, more, None)
@@ -61,9 +61,9 @@ impl Sshd {
         let path = |name: &str| at(name).display().to_string();
         let more = more.replace("{scratch}", &scratch.path().display().to_string());
         let config = format!(
-            "Port {port}\nListenAddress {address}\nHostKey {}\nHostKey {}\nHostKey {}\nPidFile none\nUsePAM yes\n\
+            "{more}\nPort {port}\nListenAddress {address}\nHostKey {}\nHostKey {}\nHostKey {}\nPidFile none\nUsePAM yes\n\
              PermitRootLogin yes\nPasswordAuthentication yes\nKbdInteractiveAuthentication yes\nMaxStartups 100\n\
-             LogLevel DEBUG1\nSubsystem sftp internal-sftp\n{more}\n",
+             LogLevel DEBUG3\nSubsystem sftp internal-sftp\n",
             path("host_ed25519"),
             path("host_ecdsa"),
             path("host_rsa")

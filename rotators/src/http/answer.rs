@@ -2,7 +2,7 @@
 
 use keywheel_protocol::{Reason, Reply};
 use reqwest::StatusCode;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, LINK, LOCATION, RETRY_AFTER};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
@@ -12,6 +12,9 @@ use crate::step::{Stage, lost, short};
 /// The keys under which services put their words, the most telling first.
 const WORDS: &[&str] = &["reason", "message", "error_description", "detail", "error"];
 
+/// The headers in which services say how many items a list has on all its pages.
+const TOTALS: &[&str] = &["x-total-count", "x-total"];
+
 /// A whole answer.
 pub(crate) struct Answer {
     status: StatusCode,
@@ -19,6 +22,8 @@ pub(crate) struct Answer {
     kind: String,
     location: Option<String>,
     retry_after_s: Option<u64>,
+    next: Option<String>,
+    total: Option<usize>,
 }
 
 impl Answer {
@@ -30,7 +35,19 @@ impl Answer {
             kind: text(CONTENT_TYPE).unwrap_or_default(),
             location: text(LOCATION),
             retry_after_s: text(RETRY_AFTER).and_then(|text| text.parse().ok()),
+            next: headers.get_all(LINK).iter().find_map(|links| next_of(links.to_str().ok()?)).map(str::to_owned),
+            total: TOTALS.iter().find_map(|name| headers.get(*name)?.to_str().ok()?.trim().parse().ok()),
         }
+    }
+
+    /// The address of the list's next page, as the header `Link` has it (RFC 8288).
+    pub(crate) fn next(&self) -> Option<&str> {
+        self.next.as_deref()
+    }
+
+    /// How many items the list has on all its pages, if a header says so.
+    pub(crate) fn total(&self) -> Option<usize> {
+        self.total
     }
 
     /// The status, as a number.
@@ -100,9 +117,38 @@ impl Answer {
     }
 }
 
+/// The target of the link with the relation `next`.
+fn next_of(links: &str) -> Option<&str> {
+    let mut rest = links;
+    loop {
+        let (target, after) = rest.split_once('<')?.1.split_once('>')?;
+        let parameters = after.split('<').next().unwrap_or_default();
+        let is_next = |parameter: &str| {
+            let (name, value) = parameter.trim().trim_end_matches([',', ' ']).split_once('=')?;
+            let mut relations = value.trim_matches('"').split_whitespace();
+            Some(name.eq_ignore_ascii_case("rel") && relations.any(|relation| relation.eq_ignore_ascii_case("next")))
+        };
+        if parameters.split(';').any(|parameter| is_next(parameter) == Some(true)) {
+            return Some(target);
+        }
+        rest = after;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_next_page_is_found_among_links() {
+        let github = "<https://h/k?page=1>; rel=\"prev\", <https://h/k?page=3>; rel=\"next\", <https://h/k?page=9>; rel=\"last\"";
+        assert_eq!(next_of(github), Some("https://h/k?page=3"));
+        assert_eq!(next_of("</k?a=1,2;3>;title=x; REL=\"last Next\""), Some("/k?a=1,2;3"));
+        assert_eq!(next_of("<?page=2>; rel=next"), Some("?page=2"));
+        for none in ["", "<a", "<a>", "<a>; rel=\"prev\", <b>; title=\"next\"", "<next>; rel=prev"] {
+            assert_eq!(next_of(none), None, "{none}");
+        }
+    }
 
     fn answer(status: u16, kind: &str, body: &str) -> Answer {
         let mut headers = HeaderMap::new();

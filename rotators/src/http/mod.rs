@@ -142,6 +142,11 @@ impl Call {
         Self { method, path: path.into(), headers: Vec::new(), body: None }
     }
 
+    /// Path and query.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// With a header whose value may be secret.
     pub(crate) fn header(mut self, name: &str, value: &str) -> Result<Self, Reply> {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong(&format!("{name:?} names no header")))?;

@@ -1,12 +1,15 @@
 //! The keys of one account at one service: list, make, revoke, prove.
 
+use std::collections::BTreeMap;
+
 use keywheel_protocol::{Fields, Reason, Reply, Request, Secret};
 use serde_json::Value;
 
-use super::service::{Ask, Service};
+use super::pages::{Page, Pages};
+use super::service::Service;
 use super::template::Values;
 use crate::deadline::Deadline;
-use crate::http::{Answer, Server, wrong};
+use crate::http::{Answer, Call, Server, wrong};
 use crate::settings::Settings;
 use crate::step::{Stage, lost};
 
@@ -62,36 +65,43 @@ impl<'a> Keys<'a> {
         self.service.revoke.ask.uses("id")
     }
 
-    /// All keys.
+    /// All keys, of all pages.
     pub(super) async fn list(&self) -> Result<Vec<Listed>, Reply> {
         let list = &self.service.list;
-        let answer = self.managed(&list.ask, &self.values, Stage::Question).await?;
-        if !answer.is_success() {
-            return Err(self.verdict(&answer, Stage::Question));
+        let mut keys: BTreeMap<String, Listed> = BTreeMap::new();
+        let mut pages = Pages::of(list);
+        while let Some(call) = pages.call(&self.values, keys.len())? {
+            let path = call.path().to_owned();
+            let answer = self.managed(call, &self.values, Stage::Question).await?;
+            if !answer.is_success() {
+                return Err(self.verdict(&answer, Stage::Question));
+            }
+            let json = answer.json(Stage::Question)?;
+            let Some(items) = json.pointer(&list.items).and_then(Value::as_array) else {
+                return Err(wrong(&format!("the service's answer has no list at {:?} (list.items)", list.items)));
+            };
+            let before = keys.len();
+            for item in items {
+                let id = text_at(item, &list.id);
+                let id = id.ok_or_else(|| wrong(&format!("a key of the list has no id at {:?} (list.id)", list.id)))?;
+                // One without a label is somebody else's.
+                let label = text_at(item, &list.label).unwrap_or_default();
+                keys.insert(id.clone(), Listed { id, label });
+            }
+            if keys.len() > KEYS_MAX {
+                return Err(wrong(&format!("there are more than {KEYS_MAX} keys, the most that is looked through")));
+            }
+            let fresh = keys.len() - before;
+            pages.turn(&Page { answer: &answer, json: &json, path: &path, keys: items.len(), fresh }, keys.len())?;
         }
-        let answer = answer.json(Stage::Question)?;
-        let Some(items) = answer.pointer(&list.items).and_then(Value::as_array) else {
-            return Err(wrong(&format!("the service's answer has no list at {:?} (list.items)", list.items)));
-        };
-        if items.len() > KEYS_MAX {
-            return Err(wrong(&format!(
-                "there are {} keys, and {KEYS_MAX} is the most that is looked through",
-                items.len()
-            )));
-        }
-        let listed = |item: &Value| {
-            let id = text_at(item, &list.id);
-            let id = id.ok_or_else(|| wrong(&format!("a key of the list has no id at {:?} (list.id)", list.id)))?;
-            // One without a label is somebody else's.
-            Ok(Listed { id, label: text_at(item, &list.label).unwrap_or_default() })
-        };
-        items.iter().map(listed).collect()
+        Ok(keys.into_values().collect())
     }
 
     /// Makes a key that bears the token.
     pub(super) async fn create(&self, token: &str) -> Result<Fields, Reply> {
         let create = &self.service.create;
-        let answer = self.managed(&create.ask, &Values { token: Some(token), ..self.values }, Stage::Change).await?;
+        let values = Values { token: Some(token), ..self.values };
+        let answer = self.managed(create.ask.call(&values)?, &values, Stage::Change).await?;
         if !answer.is_success() {
             return Err(self.verdict(&answer, Stage::Change));
         }
@@ -119,7 +129,8 @@ impl<'a> Keys<'a> {
     /// Revokes a key. False if there is none.
     pub(super) async fn revoke(&self, id: Option<&str>, key: Option<&str>) -> Result<bool, Reply> {
         let revoke = &self.service.revoke;
-        let answer = self.managed(&revoke.ask, &Values { id, key, ..self.values }, Stage::Change).await?;
+        let values = Values { id, key, ..self.values };
+        let answer = self.managed(revoke.ask.call(&values)?, &values, Stage::Change).await?;
         match answer.status() {
             _ if answer.is_success() => Ok(true),
             status if revoke.gone.contains(&status) => Ok(false),
@@ -150,12 +161,11 @@ impl<'a> Keys<'a> {
         }
     }
 
-    async fn managed(&self, ask: &Ask, values: &Values<'_>, stage: Stage) -> Result<Answer, Reply> {
+    async fn managed(&self, call: Call, values: &Values<'_>, stage: Stage) -> Result<Answer, Reply> {
         if values.login.is_none() {
             return Err(wrong("the request has no login, which this step needs"));
         }
-        let call = self.service.login.authorise(ask.call(values)?, values)?;
-        self.server.send(call, stage).await
+        self.server.send(self.service.login.authorise(call, values)?, stage).await
     }
 
     fn verdict(&self, answer: &Answer, stage: Stage) -> Reply {
@@ -171,7 +181,7 @@ impl<'a> Keys<'a> {
 }
 
 /// The text or number at a pointer.
-fn text_at(value: &Value, pointer: &str) -> Option<String> {
+pub(super) fn text_at(value: &Value, pointer: &str) -> Option<String> {
     match value.pointer(pointer)? {
         Value::String(text) if !text.is_empty() => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),

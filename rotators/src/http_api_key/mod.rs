@@ -6,6 +6,7 @@
 mod describe;
 mod keys;
 mod lease;
+mod pages;
 mod service;
 mod template;
 

@@ -17,6 +17,9 @@ use reqwest::Method;
 /// The longest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
+/// What stands for the header of this name instead of a pointer.
+pub(super) const LINK: &str = "Link";
+
 /// A service.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,6 +59,10 @@ pub(super) struct List {
     /// Pointers within an item.
     pub(super) id: String,
     pub(super) label: String,
+    /// Pointer to what leads to the next page, or the header [`LINK`]. Absent at the last page.
+    pub(super) next: Option<String>,
+    /// The request for a further page, with `{next}`; where there is none, `next` leads to an address.
+    pub(super) next_request: Option<String>,
 }
 
 /// A new key.
@@ -134,16 +141,39 @@ impl Service {
         let service: Self = toml::from_str(text).map_err(|error| short(error.to_string()))?;
         let (list, create) = (&service.list, &service.create);
         let single = [&list.items, &list.id, &list.label, &create.key, &create.id];
-        let pointers = single.into_iter().chain(create.fields.values()).chain(&service.prove.account);
+        let next = list.next.as_ref().filter(|next| *next != LINK);
+        let pointers = single.into_iter().chain(create.fields.values()).chain(&service.prove.account).chain(next);
         for pointer in pointers {
             if !pointer.is_empty() && !pointer.starts_with('/') {
                 return Err(format!("{pointer:?} is no JSON pointer: it begins with a slash, as \"/data/id\""));
             }
         }
         for ask in [&list.ask, &create.ask, &service.revoke.ask, &service.prove.ask] {
-            ask.method_and_path()?;
+            method_and_path(&ask.request)?;
         }
+        list.pages()?;
         Ok(service)
+    }
+}
+
+impl List {
+    /// Whether pages are counted. An error if the file says two things of them.
+    fn pages(&self) -> Result<bool, String> {
+        let counted = self.ask.uses("offset") || self.ask.uses("page");
+        match (&self.next, &self.next_request) {
+            (Some(_), _) if counted => Err("list.next and {offset} or {page} are two ways to the next page".to_owned()),
+            (None, Some(_)) => Err("list.next_request needs list.next, which says where {next} stands".to_owned()),
+            (Some(_), Some(request)) if !super::template::uses(request, "next") => {
+                Err("list.next_request has no {next}".to_owned())
+            }
+            (Some(_), Some(request)) => method_and_path(request).map(|_| counted),
+            _ => Ok(counted),
+        }
+    }
+
+    /// Whether pages are counted, and end with an empty one.
+    pub(super) fn counts_pages(&self) -> bool {
+        self.pages() == Ok(true)
     }
 }
 
@@ -165,14 +195,6 @@ impl Login {
 }
 
 impl Ask {
-    fn method_and_path(&self) -> Result<(Method, &str), String> {
-        let parts = self.request.split_once(' ');
-        let parts = parts.and_then(|(method, path)| Some((Method::from_bytes(method.as_bytes()).ok()?, path.trim())));
-        parts
-            .filter(|(_, path)| path.starts_with('/'))
-            .ok_or_else(|| format!("request = {:?} must be a method and a path, as \"GET /api/keys\"", self.request))
-    }
-
     /// Whether the path uses the placeholder.
     pub(super) fn uses(&self, name: &str) -> bool {
         super::template::uses(&self.request, name)
@@ -180,8 +202,22 @@ impl Ask {
 
     /// The request with these values.
     pub(super) fn call(&self, values: &Values<'_>) -> Result<Call, Reply> {
-        let (method, path) = self.method_and_path().map_err(|words| wrong(&words))?;
-        let call = Call::new(method, fill(path, values, Position::Address)?.as_str());
+        self.call_for(&self.request, values)
+    }
+
+    /// The same with another method and path.
+    pub(super) fn call_for(&self, request: &str, values: &Values<'_>) -> Result<Call, Reply> {
+        let (method, path) = method_and_path(request).map_err(|words| wrong(&words))?;
+        self.filled(Call::new(method, fill(path, values, Position::Address)?.as_str()), values)
+    }
+
+    /// The same with a path that the service has given.
+    pub(super) fn call_at(&self, path: &str, values: &Values<'_>) -> Result<Call, Reply> {
+        let (method, _) = method_and_path(&self.request).map_err(|words| wrong(&words))?;
+        self.filled(Call::new(method, path), values)
+    }
+
+    fn filled(&self, call: Call, values: &Values<'_>) -> Result<Call, Reply> {
         let call = with_headers(call, &self.headers, values)?;
         if let Some(json) = &self.json {
             let mut body = json.clone();
@@ -194,6 +230,14 @@ impl Ask {
         let body = form(filled.iter().map(|(name, value)| (*name, value.as_str())));
         call.body("application/x-www-form-urlencoded", body.as_bytes())
     }
+}
+
+fn method_and_path(request: &str) -> Result<(Method, &str), String> {
+    let parts = request.split_once(' ');
+    let parts = parts.and_then(|(method, path)| Some((Method::from_bytes(method.as_bytes()).ok()?, path.trim())));
+    parts
+        .filter(|(_, path)| path.starts_with('/'))
+        .ok_or_else(|| format!("request = {request:?} must be a method and a path, as \"GET /api/keys\""))
 }
 
 fn with_headers(call: Call, headers: &BTreeMap<String, String>, values: &Values<'_>) -> Result<Call, Reply> {
@@ -225,6 +269,10 @@ mod tests {
             ("[prove]", "[prove]\ncolour = 1", "colour"),
             ("[revoke]", "[revocation]", "revo"),
             ("label = ", "lable = ", "la"),
+            ("label = ", "next = \"next\"\nlabel = ", "no JSON pointer"),
+            ("label = ", "next_request = \"GET /{next}\"\nlabel = ", "needs list.next"),
+            ("label = ", "next = \"/n\"\nnext_request = \"GET /x\"\nlabel = ", "has no {next}"),
+            ("tokens\"\nitems = ", "tokens?o={offset}\"\nnext = \"Link\"\nitems = ", "two ways"),
         ] {
             let bad = GOOD.replacen(passage, instead, 1);
             assert_ne!(bad, GOOD, "{passage}");

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 use crate::http::{segment, wrong};
 
 /// The names that stand for something.
-const NAMES: &str = "{account}, {extra}, {token}, {key}, {id}, {login} and {login.FIELD}";
+const NAMES: &str = "{account}, {extra}, {token}, {key}, {id}, {offset}, {page}, {next}, {login} and {login.FIELD}";
 
 /// What placeholders stand for in one step. What the step has not is absent.
 #[derive(Clone, Copy, Default)]
@@ -16,6 +16,10 @@ pub(super) struct Values<'a> {
     pub(super) token: Option<&'a str>,
     pub(super) key: Option<&'a str>,
     pub(super) id: Option<&'a str>,
+    /// Which page of the list: how many keys were before it, its number, or what the page before it says.
+    pub(super) offset: Option<&'a str>,
+    pub(super) page: Option<&'a str>,
+    pub(super) next: Option<&'a str>,
     pub(super) login: Option<&'a Fields>,
 }
 
@@ -37,6 +41,9 @@ impl<'a> Values<'a> {
             "token" => self.token,
             "key" => self.key,
             "id" => self.id,
+            "offset" => self.offset,
+            "page" => self.page,
+            "next" => self.next,
             // A key of the service itself, or the admin's password.
             "login" => field("key").or_else(|| field("password")),
             _ => match name.strip_prefix("login.") {
@@ -46,6 +53,7 @@ impl<'a> Values<'a> {
         };
         let help = match name {
             "account" | "extra" => format!("; set {name} on the credential"),
+            "offset" | "page" | "next" => "; it stands for a page of the list".to_owned(),
             "key" | "id" => "; import it with the fields key and key_id".to_owned(),
             _ => String::new(),
         };

@@ -106,8 +106,10 @@ pub(super) fn unambiguous(target: &Target, method: Method, password: &Secret) ->
 
 /// Whether the settings can work at all.
 pub(super) fn checked_method(session: &Session, target: &Target) -> Result<(), Reply> {
-    if session.root.flavour == Flavour::Ad && target.method(Flavour::Ad) != Method::UnicodePwd {
-        return Err(wrong("Active Directory changes passwords by unicodePwd only; leave method out"));
+    let flavour = session.root.flavour;
+    match (flavour == Flavour::Ad, target.method(flavour) == Method::UnicodePwd) {
+        (true, false) => Err(wrong("Active Directory changes passwords by unicodePwd only; leave method out")),
+        (false, true) => Err(wrong("unicodePwd is Active Directory's, which this directory is not; leave method out")),
+        (true, true) | (false, false) => Ok(()),
     }
-    Ok(())
 }

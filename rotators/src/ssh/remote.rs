@@ -82,8 +82,13 @@ fi
 
     /// Whether it could be replaced, as far as that shows without doing it.
     pub(crate) fn may_be_replaced(&self, session: &Session) -> Result<(), Reply> {
+        // A folder that is not there is made, but for the host's.
+        let absent = match self.whose {
+            Whose::Host => format!("echo \"there is no folder $d\" >&2; exit {UNFIT}"),
+            Whose::Own | Whose::Account(_) => "d=${d%/*}".to_owned(),
+        };
         let script = format!(
-            "{}if [ ! -d \"$d\" ]; then echo \"there is no folder $d\" >&2; exit {UNFIT}; fi
+            "{}if [ ! -d \"$d\" ]; then {absent}; fi
 if [ ! -w \"$d\" ]; then echo \"Permission denied: the login can't write to $d\" >&2; exit {UNFIT}; fi",
             self.place()
         );

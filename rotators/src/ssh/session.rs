@@ -3,6 +3,8 @@
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use keywheel_protocol::{Fields, Reason, Reply, Request, Secret};
 use ssh2::{Channel, ErrorCode, KeyboardInteractivePrompt, MethodType, Prompt};
 
@@ -26,7 +28,12 @@ const MODERN: &[(MethodType, &str)] = &[
     (MethodType::CryptSc, "aes256-gcm@openssh.com,aes128-gcm@openssh.com,aes256-ctr,aes192-ctr,aes128-ctr"),
     (MethodType::MacCs, "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com,hmac-sha2-256,hmac-sha2-512"),
     (MethodType::MacSc, "hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com,hmac-sha2-256,hmac-sha2-512"),
+    // What an RSA key of an account signs with.
+    (MethodType::SignAlgo, "rsa-sha2-512,rsa-sha2-256"),
 ];
+
+/// The first OpenSSH that takes an RSA key's signature with SHA-2.
+const RSA_WITH_SHA2: (u32, u32) = (7, 2);
 
 /// Types of host keys, each asked for by itself when the one that the host prefers is not known here.
 const HOST_KEYS: &[&str] = &[
@@ -38,6 +45,9 @@ const HOST_KEYS: &[&str] = &[
 
 /// The longest line of a private key: libssh2 writes over the end of its buffer on longer ones.
 const KEY_LINE_MAX: usize = 100;
+
+/// Where the type of an RSA key without a passphrase ends in OpenSSH's format, in characters of base64.
+const TYPE_ENDS: usize = 72;
 
 /// A host, as the request's settings name it.
 pub(crate) struct Target {
@@ -172,7 +182,7 @@ impl Target {
                 unreached(&error)
             }
         })?;
-        Ok(Session { ssh, deadline, place, note: None })
+        Ok(Session { ssh, deadline, place, legacy: self.legacy, note: None })
     }
 }
 
@@ -181,6 +191,7 @@ pub(crate) struct Session {
     ssh: ssh2::Session,
     deadline: Deadline,
     place: String,
+    legacy: bool,
     /// What the operator should know of the connection.
     pub(crate) note: Option<String>,
 }
@@ -218,6 +229,13 @@ impl Session {
             );
             return Err(Reply::no(Reason::Unsupported, message));
         }
+        if let Auth::Key(key) | Auth::Certificate { key, .. } = auth
+            && !self.legacy
+            && self.ssh.banner().is_some_and(knows_no_sha2)
+            && may_be_rsa(key.expose())
+        {
+            return Err(self.sha1_only());
+        }
         self.limit();
         let tried = match auth {
             Auth::Key(key) => self.ssh.userauth_pubkey_memory(user, None, key.expose(), None),
@@ -248,6 +266,8 @@ impl Session {
 
     fn refused(&self, user: &str, error: &ssh2::Error) -> Reply {
         match error.code() {
+            // The library has the code of a refusal for an answer that never came, too (I3).
+            _ if error.message().starts_with("Waiting for") => self.unanswered(user, error),
             // LIBSSH2_ERROR_AUTHENTICATION_FAILED, PUBLICKEY_UNVERIFIED, PASSWORD_EXPIRED
             ErrorCode::Session(-18 | -19) => {
                 Reply::no(Reason::Credential, format!("{} refused the login of {user}", self.place))
@@ -261,8 +281,28 @@ impl Session {
                     "the private key can't be used: it must be in OpenSSH's or PEM format, without a passphrase";
                 Reply::no(Reason::Unsupported, message)
             }
+            // LIBSSH2_ERROR_METHOD_NONE: of the host's algorithms for RSA keys, none is taken here.
+            ErrorCode::Session(-17) if !self.legacy => self.sha1_only(),
             _ => self.broken(error, Stage::Question),
         }
+    }
+
+    fn unanswered(&self, user: &str, error: &ssh2::Error) -> Reply {
+        // After that time it was this side that gave up.
+        let closed = if self.deadline.is_over() {
+            ""
+        } else {
+            "; a host ends the connection like that, too, when it denies the account itself: it may have expired, and the host's log says so"
+        };
+        lost(Stage::Question, &format!("{}, login of {user}: {}{closed}", self.place, short(error.message())))
+    }
+
+    fn sha1_only(&self) -> Reply {
+        let message = format!(
+            "{} takes an RSA key only with SHA-1; use a key of another type, or say that the host is that old: legacy_reason on the target",
+            self.place
+        );
+        Reply::no(Reason::Unsupported, message)
     }
 
     /// Runs a command with this on its standard input.
@@ -325,6 +365,26 @@ impl Session {
     }
 }
 
+/// Whether the host is an OpenSSH before RSA with SHA-2. It does not say so either, and the library signs with SHA-1 then.
+fn knows_no_sha2(banner: &str) -> bool {
+    let version = banner.split_once("-OpenSSH_").and_then(|(_, version)| version.split_once('.'));
+    let version = version.and_then(|(major, rest)| {
+        let minor = rest.split(|at: char| !at.is_ascii_digit()).next()?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    });
+    version.is_some_and(|version: (u32, u32)| version < RSA_WITH_SHA2)
+}
+
+/// Whether it is an RSA key. In OpenSSH's format the type stands in front, before anything secret; a key in another format may be one
+/// unless it says what it is.
+fn may_be_rsa(key: &str) -> bool {
+    let Some(body) = key.trim_start().strip_prefix("-----BEGIN OPENSSH PRIVATE KEY-----") else {
+        return !key.contains("BEGIN EC PRIVATE KEY");
+    };
+    let front: String = body.chars().filter(|at| !at.is_ascii_whitespace()).take(TYPE_ENDS).collect();
+    STANDARD.decode(front).is_ok_and(|front| front.ends_with(b"ssh-rsa"))
+}
+
 /// At least one millisecond: none at all means for ever.
 fn millis(deadline: Deadline) -> u32 {
     u32::try_from(deadline.left().as_millis()).unwrap_or(u32::MAX).max(1)
@@ -336,5 +396,32 @@ struct Answers<'a>(&'a Secret);
 impl KeyboardInteractivePrompt for Answers<'_> {
     fn prompt<'b>(&mut self, _username: &str, _instructions: &str, prompts: &[Prompt<'b>]) -> Vec<String> {
         prompts.iter().map(|prompt| if prompt.echo { String::new() } else { self.0.expose().to_owned() }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_openssh_before_rsa_with_sha2_is_known_by_its_banner() {
+        for old in ["SSH-2.0-OpenSSH_7.1p2 Debian-1", "SSH-2.0-OpenSSH_6.6.1", "SSH-1.99-OpenSSH_4.3"] {
+            assert!(knows_no_sha2(old), "{old}");
+        }
+        for other in ["SSH-2.0-OpenSSH_7.2", "SSH-2.0-OpenSSH_10.0p2 x", "SSH-2.0-dropbear_2014.63", "SSH-2.0-OpenSSH_"]
+        {
+            assert!(!knows_no_sha2(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_key_says_in_front_whether_it_is_rsa() {
+        let begins = |line: &str| may_be_rsa(&format!("-----BEGIN OPENSSH PRIVATE KEY-----\n{line}"));
+        let none = "b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAA";
+        assert!(begins(&format!("{none}lwAAAAdzc2gtcn\nNhAAAAAwEAAQAA")));
+        assert!(!begins(&format!("{none}MwAAAAtzc2gtZW\nQyNTUxOQAAACAA")));
+        assert!(
+            may_be_rsa("-----BEGIN RSA PRIVATE KEY-----\nMII") && !may_be_rsa("-----BEGIN EC PRIVATE KEY-----\nMII")
+        );
     }
 }

@@ -77,6 +77,8 @@ fn apply(request: &Request, deadline: Deadline, change: bool) -> Result<Reply, R
     let new = lines::with(&old, options, key, comment);
     if change {
         file.replace(&session, &old, &new)?;
+    } else {
+        file.may_be_replaced(&session)?;
     }
     Ok(noted(note))
 }

@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -147,6 +147,15 @@ pub fn no(reply: Reply, expected: Reason) -> String {
     message
 }
 
+/// What a rehearsal says of a fault that the change itself answers with the same no.
+#[track_caller]
+pub fn foretold(place: &Place, subject: (&str, &str), login: (By, &str, &str), expected: Reason) -> String {
+    let [rehearsed, applied] =
+        [Step::Rehearse, Step::Apply].map(|step| place.ask(&place.request(step, Some(subject), Some(login))));
+    no(applied, expected);
+    no(rehearsed, expected)
+}
+
 #[track_caller]
 pub fn not_reached(reply: Reply) -> String {
     let Reply::NotReached { message } = reply else { panic!("{reply:?}") };
@@ -186,6 +195,30 @@ pub fn cutting_off(words: &'static str, to: u16) -> u16 {
                 let _ = client.write_all(&answer);
             }
         }
+    });
+    port
+}
+
+/// A port that passes so many bytes of a client on to `to`, and then cuts the connection.
+pub fn cut_after(bytes: usize, to: u16) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("its address").port();
+    std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().expect("the worker");
+        let mut server = TcpStream::connect(("127.0.0.1", to)).expect("sshd");
+        let (mut back, mut answers) = (client.try_clone().expect("a copy"), server.try_clone().expect("a copy"));
+        std::thread::spawn(move || std::io::copy(&mut answers, &mut back));
+        let mut left = bytes;
+        let mut buffer = [0; 512];
+        while left > 0 {
+            let most = left.min(buffer.len());
+            let read = client.read(&mut buffer[..most]).unwrap_or(0);
+            if read == 0 || server.write_all(&buffer[..read]).is_err() {
+                break;
+            }
+            left -= read;
+        }
+        let _ = (client.shutdown(Shutdown::Both), server.shutdown(Shutdown::Both));
     });
     port
 }

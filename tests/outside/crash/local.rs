@@ -47,6 +47,33 @@ fn i1_no_kill_of_daemon_or_worker_loses_a_value_of_a_file() {
 }
 
 #[test]
+fn i1_no_kill_of_daemon_or_worker_loses_the_pass_phrase_of_a_key_store() {
+    let setup = Setup::new();
+    let folder = setup.scratch.folder("etc", 0o755);
+    let (store, settings) = (folder.join("app.p12"), folder.join("tls.properties"));
+    let made = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=app -keyout key -out cert && \
+                openssl pkcs12 -export -inkey key -in cert -name app -passout pass:first-phrase -out app.p12 && rm key cert";
+    assert!(succeeds(Command::new("sh").current_dir(&folder).args(["-c", made])));
+    fs::write(&settings, "# of the service\ntls.pass = first-phrase\n").expect("written");
+    let target = format!(
+        "[target.keys]\nkind = \"keystore\"\npath = {store:?}\nconfig = {settings:?}\nconfig_format = \"properties\"\n\
+         config_key = \"tls.pass\"\n{LOCKOUT}"
+    );
+    let app = credential("app/keys", "keys", "");
+    let daemon = setup.config(format!("{QUICK}{target}{app}")).start();
+    daemon.keywheel_ok(&["import", "app/keys"], "first-phrase");
+    let opens = LogsIn(|_: &str, password: &str| {
+        let text = fs::read_to_string(&settings).expect("the file");
+        let mut openssl = Command::new("openssl");
+        openssl.args(["pkcs12", "-noout", "-passin", "env:PASS", "-in"]).arg(&store).env("PASS", password);
+        text == format!("# of the service\ntls.pass = {password}\n") && succeeds(&mut openssl)
+    });
+    let mut daemon = kill_everywhere(daemon, &opens, &["app/keys"]);
+    daemon.start();
+    kill_workers(daemon, &opens, "app/keys", "a key store");
+}
+
+#[test]
 fn i1_no_kill_of_daemon_or_worker_loses_what_a_command_of_the_operator_sets() {
     let setup = Setup::new();
     let users = setup.scratch.folder("data", 0o755).join("users");

@@ -1,4 +1,4 @@
-//! JupyterHub, RabbitMQ, OpenLDAP, Kerberos and SNMP.
+//! JupyterHub, moto's AWS, RabbitMQ, OpenLDAP, Kerberos and SNMP.
 
 use super::{kill_everywhere, kill_workers};
 use crate::kit::{LogsIn, QUICK, credential, rotate};
@@ -35,8 +35,30 @@ fn i1_no_kill_of_daemon_or_worker_loses_an_api_key_or_leaves_a_second_one() {
     assert_eq!(count, 1, "{keys}");
 }
 
+/// At an imitation of AWS, which asks for signatures once its users are made.
 #[test]
-fn i1_no_kill_of_the_worker_loses_one_of_two_users_of_rabbitmq_in_turn() {
+fn i1_no_kill_of_daemon_or_worker_loses_an_access_key_or_leaves_a_third_one() {
+    let moto = services::moto(6);
+    let [_, (id, secret)] = ["app", "keywheel"].map(|user| moto.iam_user(user));
+    let target = format!(
+        "[target.aws]\nkind = \"aws-iam\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"disabled\"\nadmin = \"aws/admin\"\n\
+         {LOCKOUT}\n",
+        moto.port
+    );
+    let admin = credential("aws/admin", "aws", "account = \"keywheel\"");
+    let app = credential("app/aws", "aws", "account = \"app\"\ngrace = \"0s\"");
+    let daemon = Setup::new().config(format!("{QUICK}{target}{admin}{app}")).start();
+    let first = serde_json::json!({ "access_key_id": id, "secret_access_key": secret }).to_string();
+    daemon.keywheel_ok(&["import", "aws/admin", "--from-json"], &first);
+    rotate(&daemon, "app/aws");
+    let opens = LogsIn(|id: &str, secret: &str| moto.signs(id, secret));
+    let mut daemon = kill_everywhere(daemon, &opens, &["app/aws"]);
+    daemon.start();
+    kill_workers(daemon, &opens, "app/aws", "by the admin of an AWS account");
+}
+
+#[test]
+fn i1_no_kill_of_daemon_or_worker_loses_one_of_two_users_of_rabbitmq_in_turn() {
     let broker = RabbitMq::start();
     broker.create("app_a", "unknown", "");
     let target = format!(
@@ -54,6 +76,8 @@ fn i1_no_kill_of_the_worker_loses_one_of_two_users_of_rabbitmq_in_turn() {
     daemon.wait_for_phase("app/db", "resting");
     assert!(!broker.login_works("app_a", &first.password) && broker.login_works("app_b", &second.password));
     rotate(&daemon, "mq/admin");
+    let mut daemon = kill_everywhere(daemon, &broker, &["app/db"]);
+    daemon.start();
     kill_workers(daemon, &broker, "app/db", "two users of RabbitMQ");
 }
 
