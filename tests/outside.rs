@@ -19,6 +19,8 @@ mod drift;
 mod faults;
 #[path = "outside/handout.rs"]
 mod handout;
+#[path = "outside/hostile_rotator.rs"]
+mod hostile_rotator;
 #[path = "outside/invariants.rs"]
 mod invariants;
 #[path = "outside/kit.rs"]
