@@ -5,6 +5,8 @@
 
 mod support;
 
+#[path = "outside/attacker.rs"]
+mod attacker;
 #[path = "outside/backup.rs"]
 mod backup;
 #[path = "outside/clock.rs"]
