@@ -18,6 +18,15 @@ const GROUP: &str = "61242";
 
 #[test]
 fn i10_a_process_whose_number_goes_to_a_granted_one_after_it_connected_gets_nothing() {
+    numbers_are_given_away(false);
+}
+
+#[test]
+fn i10_nor_does_it_on_a_kernel_that_has_no_handle_of_a_peer() {
+    numbers_are_given_away(true);
+}
+
+fn numbers_are_given_away(old_kernel: bool) {
     let tries = std::env::var("KEYWHEEL_TRIES").map_or(TRIES, |text| text.parse().expect("a number"));
     let setup = Setup::new();
     let script = setup.scratch.file("recycle.pl", RECYCLE, 0o644);
@@ -47,6 +56,7 @@ fn i10_a_process_whose_number_goes_to_a_granted_one_after_it_connected_gets_noth
     daemon.sigterm();
     let began = Instant::now();
     let mut unshare = Command::new("unshare");
+    unshare.envs(old_kernel.then_some(("OLD_KERNEL", "1")));
     unshare.args(["--pid", "--fork", "--mount-proc", "--kill-child", "setpriv", "--groups", GROUP]);
     unshare.arg(&granted).arg(script).arg(env!("CARGO_BIN_EXE_keywheeld")).arg(&daemon.config).arg(daemon.socket());
     let log = fs::File::create(daemon.scratch.at("keywheeld.log")).expect("a log");

@@ -6,6 +6,8 @@
 # It starts the daemon and, as the user nobody and by the ordinary perl, the attacker. For each try the attacker opens a
 # socket, has a child connect it and end, and asks by it once the child's number is that of a child of the granted perl:
 # root's part in this is only to make it come at once. Prints what came of it, as `WORD=COUNT`.
+#
+# With OLD_KERNEL in its environment, the daemon is told that there is no SO_PEERPIDFD, as on Linux before 6.5.
 use strict;
 use warnings;
 use Socket;
@@ -41,7 +43,23 @@ sub opened {
 
 my %count = (recycled => 0, missed => 0, granted => 0, refused => 0, unanswered => 0, control => 0);
 my $running = fork // die;
-exec $daemon, '--config', $config or die if !$running;
+if (!$running) {
+    be_old() if $ENV{OLD_KERNEL};
+    exec $daemon, '--config', $config or die;
+}
+
+# Has getsockopt(SOL_SOCKET, SO_PEERPIDFD) fail with ENOPROTOOPT, by a filter of system calls (seccomp(2)).
+sub be_old {
+    my ($getsockopt, $prctl) = `uname -m` eq "aarch64\n" ? (209, 167) : (55, 157);
+    my ($load, $unless, $return, $allow) = (0x20, 0x15, 0x06, 0x7fff0000);
+    # Number of the call, low halves of its second and third argument.
+    my @filter = ([$load, 0, 0, 0], [$unless, 0, 5, $getsockopt], [$load, 0, 0, 24], [$unless, 0, 3, 1],
+        [$load, 0, 0, 32], [$unless, 0, 1, 77], [$return, 0, 0, 0x50000 | 92], [$return, 0, 0, $allow]);
+    my $code = join '', map { pack 'SCCL', @$_ } @filter;
+    my $program = pack 'Sx6P', scalar @filter, $code;
+    # PR_SET_SECCOMP, SECCOMP_MODE_FILTER.
+    syscall($prctl, 22, 2, $program) == 0 or die "seccomp: $!";
+}
 
 # With a grant of one's own there is an answer, before, in between and after.
 sub control {
