@@ -5,8 +5,12 @@
 
 mod support;
 
+#[path = "outside/attacker.rs"]
+mod attacker;
 #[path = "outside/backup.rs"]
 mod backup;
+#[path = "outside/clock.rs"]
+mod clock;
 #[path = "outside/complaints.rs"]
 mod complaints;
 #[path = "outside/crash.rs"]
@@ -19,6 +23,8 @@ mod drift;
 mod faults;
 #[path = "outside/handout.rs"]
 mod handout;
+#[path = "outside/hostile_rotator.rs"]
+mod hostile_rotator;
 #[path = "outside/invariants.rs"]
 mod invariants;
 #[path = "outside/kit.rs"]

@@ -20,6 +20,8 @@ mod run;
 mod scenario;
 #[path = "simulate/target.rs"]
 mod target;
+#[path = "simulate/time.rs"]
+mod time;
 #[path = "simulate/world.rs"]
 mod world;
 

@@ -110,6 +110,8 @@ fn dangerous_system_calls_are_refused() {
         ("settimeofday", libc::SYS_settimeofday),
         ("clock_settime", libc::SYS_clock_settime),
         ("sethostname", libc::SYS_sethostname),
+        ("setpgid", libc::SYS_setpgid),
+        ("setsid", libc::SYS_setsid),
     ];
     let body: String = calls.iter().map(|(name, number)| format!("call('{name}', {number});\n")).collect();
     let probe = Probe::new(&body);

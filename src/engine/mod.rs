@@ -18,6 +18,7 @@ mod lease;
 mod logins;
 mod message;
 mod operator;
+mod overdue;
 mod run;
 mod set_right;
 mod sweep;

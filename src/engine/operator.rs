@@ -229,7 +229,7 @@ impl<W: World> Engine<W> {
         let changes = crate::config::diff(&self.config, &config);
         let before = std::mem::replace(&mut self.config, config.clone());
         self.clock_guard.set_jump_max(config.limits.clock_jump_max);
-        if let Err(error) = self.take_config(false) {
+        if let Err(error) = self.take_config() {
             self.config = before;
             return Err(tell::store_error(&error));
         }

@@ -58,6 +58,8 @@ pub struct Engine<W> {
     pub(super) clock_owed: Option<i64>,
     /// What the wall clock showed before this start.
     pub(super) clock_last_seen: Option<Timestamp>,
+    /// When the schedules were last followed: not while the host was off or asleep, nor while something holds them.
+    pub(super) followed: Option<Timestamp>,
     /// Credentials whose step is lost: the daemon was restarted, or an answer could not be stored.
     pub(super) orphans: BTreeSet<CredentialName>,
     /// Why nothing can be stored or audited now, if so.
@@ -99,6 +101,7 @@ impl<W: World> Engine<W> {
             clock_held: None,
             clock_owed: None,
             clock_last_seen: last_seen,
+            followed: None,
             orphans: BTreeSet::new(),
             store_trouble: None,
             audit_trouble: None,
@@ -164,6 +167,14 @@ impl<W: World> Engine<W> {
         }
         if !self.draining && !self.stopping {
             if sweep {
+                if self.comes_back(turn.now) {
+                    // It asks the store, so the store has to hold what this turn has changed.
+                    let now = turn.now;
+                    self.commit(std::mem::replace(&mut turn, Turn::new(now)));
+                    if let Err(error) = self.catch_up() {
+                        self.store_failed(&error);
+                    }
+                }
                 self.sweep(&mut turn);
             } else if freed {
                 self.sweep_held_back(&mut turn);

@@ -30,7 +30,6 @@ const OVERFLOW_SPREAD: Duration = Duration::from_secs(60);
 impl<W: World> Engine<W> {
     /// Begins or continues whatever is due and may run.
     pub(super) fn sweep(&mut self, turn: &mut Turn) {
-        self.observe_clock();
         if !self.untold.is_empty() {
             self.tell_untold();
         }
@@ -219,7 +218,8 @@ impl<W: World> Engine<W> {
             }
         }
         self.set_right(ClockGuard::set_back_since(self.clock_last_seen, self.world.now()))?;
-        self.take_config(true)
+        self.take_config()?;
+        self.catch_up()
     }
 
     /// Brings times of the records in line that were reckoned by a clock that was set by so many milliseconds since, or,
@@ -253,9 +253,8 @@ impl<W: World> Engine<W> {
     }
 
     /// Brings the records in line with the configuration: new ones are made, changed schedules take effect from now
-    /// on, and what is no longer configured sleeps. With `catch_up`, rotations missed while the host was off are
-    /// spread.
-    pub(super) fn take_config(&mut self, catch_up: bool) -> Result<(), StoreError> {
+    /// on, and what is no longer configured sleeps.
+    pub(super) fn take_config(&mut self) -> Result<(), StoreError> {
         let config = self.config.clone();
         let reader = self.world.books().clone();
         let mut seen = BTreeSet::new();
@@ -273,11 +272,7 @@ impl<W: World> Engine<W> {
                 Some(credential) => {
                     seen.insert(record.name.clone());
                     schedule(&mut record, credential, turn.now);
-                    let over = catch_up.then_some(config.limits.catch_up_spread);
-                    plan_look(&mut record, credential.verify, turn.now, credential.seed, over);
-                    if let (true, true, Some(due)) = (catch_up, resting, record.wake_at) {
-                        record.wake_at = Some(credential.schedule.catch_up(due, turn.now, credential.seed));
-                    }
+                    plan_look(&mut record, credential.verify, turn.now, credential.seed, None);
                 }
                 None if resting => {
                     record.wake_at = None;
@@ -303,7 +298,7 @@ impl<W: World> Engine<W> {
         Ok(())
     }
 
-    fn commit_when_large(&mut self, turn: Turn) -> Turn {
+    pub(super) fn commit_when_large(&mut self, turn: Turn) -> Turn {
         if turn.touched() < COMMIT_MAX {
             return turn;
         }

@@ -83,6 +83,18 @@ pub enum Missed {
     NextWindow,
 }
 
+/// A place among those that were missed, as a part of 2^64: the first one's is zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place(u64);
+
+/// The places of `count` that were missed: evenly over the whole spread, the first at its start.
+pub fn places(count: usize) -> impl Iterator<Item = Place> {
+    (0..count).map(move |number| {
+        let part = ((number as u128) << 64) / count as u128;
+        Place(u64::try_from(part).unwrap_or(u64::MAX))
+    })
+}
+
 /// A checked schedule. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Schedule(Arc<Inner>);
@@ -171,21 +183,20 @@ impl Schedule {
         self.0.next(after, seed).map(|(due, _)| due)
     }
 
-    /// Where a rotation that was due at `due` goes that could not run until `now` (the host was off): now and a
-    /// spread, or the next window, by the schedule's policy. Equals `due` when it was not missed, which is when `now`
-    /// is at most [`MISSED_AFTER`] later.
-    pub fn catch_up(&self, due: Timestamp, now: Timestamp, seed: u64) -> Timestamp {
+    /// Where a rotation that was due at `due` goes that could not run until `now` (the host was off): now and its part
+    /// of the spread, or the next window, by the schedule's policy. `place` is its place among all that were missed, as
+    /// [`places`] gives it. Equals `due` when it was not missed, which is when `now` is at most [`MISSED_AFTER`] later.
+    pub fn catch_up(&self, due: Timestamp, now: Timestamp, seed: u64, place: Place) -> Timestamp {
         let inner = &*self.0;
         if now <= due + MISSED_AFTER || matches!(inner.rule, Rule::Manual) {
             return due;
         }
-        let part = mixed(seed, due.0 ^ i64::from_be_bytes(*b"catch-up"));
         match (inner.missed, inner.window) {
-            (Missed::Asap, _) => now + share(inner.spread, part),
+            (Missed::Asap, _) => now + share(inner.spread, place.0),
             (Missed::NextWindow, Some(window)) => {
                 let Some(span) = window.open_at_or_after(inner.zone, now) else { return now };
                 let start = span.start.max(now);
-                start + share(inner.spread.min(last_moment(start, span.end)), part)
+                start + share(inner.spread.min(last_moment(start, span.end)), place.0)
             }
             (Missed::NextWindow, None) => self.next_due(now, seed).unwrap_or(now),
         }

@@ -245,8 +245,8 @@ proptest! {
         let due = schedule.next_due(Timestamp(near), seed).expect("due");
         prop_assert!(due > Timestamp(near));
         let _ = schedule.next_due(Timestamp(after), seed);
-        let _ = schedule.catch_up(Timestamp(after), Timestamp(near), seed);
-        let _ = schedule.catch_up(Timestamp(near), Timestamp(after), seed);
+        let _ = schedule.catch_up(Timestamp(after), Timestamp(near), seed, Place(seed));
+        let _ = schedule.catch_up(Timestamp(near), Timestamp(after), seed, Place(seed));
         let _ = (schedule.warnings(), schedule.explain(Timestamp(after), seed, 3), schedule.describe());
         let every = Spec { rhythm: Rhythm::Every(EVERY_MAX), ..spec };
         if let Ok(every) = Schedule::new(every, Timestamp(after)) {
@@ -486,33 +486,34 @@ fn restarting_a_hundred_times_never_makes_anything_due() {
         let now = rotated + HOUR * restart;
         let schedule = Schedule::new(spec.clone(), now).expect("a schedule");
         assert_eq!(schedule.next_due(rotated, 42), Some(due), "the same from the same moment");
-        assert_eq!(schedule.catch_up(due, now, 42), due, "not missed before it is due");
+        assert_eq!(schedule.catch_up(due, now, 42, Place(7)), due, "not missed before it is due");
     }
 }
 
 #[test]
-fn what_was_missed_is_spread_out_and_what_was_not_stays() {
+fn what_was_missed_is_spread_out_in_its_order_and_what_was_not_stays() {
     let due = moment("2026-11-22T02:00:00Z");
     let now = due + DAY * 30 + HOUR;
     let spread = HOUR * 2;
     let asap = made(Spec { spread, ..cron("0 3 * * SUN", "Europe/Berlin") });
-    assert_eq!(asap.catch_up(due, due + MISSED_AFTER, 1), due);
-    let caught: HashSet<Timestamp> = (0..500).map(|seed| asap.catch_up(due, now, seed)).collect();
-    assert!(caught.len() > 490, "{} moments", caught.len());
-    assert!(caught.iter().all(|at| (now..=now + spread).contains(at)));
-    assert!(caught.iter().any(|at| *at < now + spread / 10) && caught.iter().any(|at| *at > now + spread / 10 * 9));
-    assert_eq!(asap.catch_up(due, now, 7), asap.catch_up(due, now, 7));
+    assert_eq!(asap.catch_up(due, due + MISSED_AFTER, 1, Place(7)), due);
+    let caught: Vec<Timestamp> = places(500).map(|place| asap.catch_up(due, now, 1, place)).collect();
+    assert_eq!((caught[0], caught.len()), (now, 500));
+    for (one, next) in caught.iter().zip(&caught[1..]) {
+        let gap = next.since(*one);
+        assert!((spread / 501..=spread / 499).contains(&gap), "{one} {next}");
+    }
+    assert!(caught[499] < now + spread);
+    assert_eq!(places(1).chain(places(0)).collect::<Vec<_>>(), [Place(0)]);
 
     let next = Spec { spread, missed: Missed::NextWindow, ..cron("0 3 * * SUN", "Europe/Berlin") };
-    assert_eq!(made(next.clone()).catch_up(due, now, 1), moment("2026-12-27T02:00:00Z"));
+    assert_eq!(made(next.clone()).catch_up(due, now, 1, Place(0)), moment("2026-12-27T02:00:00Z"));
     let windowed = made(Spec { window: Some("02:30-03:30".to_owned()), ..next });
     let opens = moment("2026-12-23T01:30:00Z");
-    for seed in 0..100 {
-        let at = windowed.catch_up(due, now, seed);
-        assert!((opens..opens + HOUR).contains(&at), "{at}");
-        let inside = opens + HOUR / 2;
-        let at = windowed.catch_up(due, inside, seed);
-        assert!((inside..opens + HOUR).contains(&at), "{at}");
+    for (from, opens) in [(now, opens), (opens + HOUR / 2, opens + HOUR / 2)] {
+        let caught: Vec<Timestamp> = places(100).map(|place| windowed.catch_up(due, from, 1, place)).collect();
+        assert!(caught[0] == opens && caught.is_sorted(), "{caught:?}");
+        assert!(caught.iter().all(|at| is_inside("02:30-03:30", Tz::Europe__Berlin, *at)), "{caught:?}");
     }
 }
 

@@ -4,8 +4,9 @@
 //! asked of `/proc` by process number, which could come to mean another process: a pidfd from the socket
 //! (`SO_PEERPIDFD`, Linux 6.5) is taken first, and tells after each round of questions whether the process lives. While
 //! it does its number is its own, so all that was asked was asked of it. Older kernels have the start time of the process
-//! compared instead, which must lie before the connection was accepted; a process that ends between connect and accept
-//! can be mistaken there for one that gets its number in that moment.
+//! compared instead, which must lie before the connection was accepted, to the clock tick of `/proc`; and its user and
+//! group must be those that the socket knows. So a process that ends in that moment can be mistaken there for one that
+//! gets its number, but only for one of the same user.
 //!
 //! What no kernel says is who reads the answer: a process may hand its connection to others, or be made to run a
 //! program that is granted a secret. Executables tell programs of one user apart as far as that user lets them.
@@ -134,10 +135,7 @@ impl Peer {
                 poll(&mut fds, PollTimeout::ZERO)? == 0
             }
             // A process that ended and was not waited for keeps its number, and runs nothing.
-            Handle::StartTime(started) => {
-                let pid = self.caller.pid;
-                exe::id(pid).is_ok() && proc::start_time(pid)? == *started
-            }
+            Handle::StartTime(started) => exe::id(self.caller.pid).is_ok() && self.same_user_since()? == *started,
         };
         if there { Ok(()) } else { Err(gone()) }
     }
@@ -167,8 +165,15 @@ impl Peer {
 
     /// The handle for older kernels.
     fn start_time(&self) -> io::Result<Handle> {
-        let started = proc::start_time(self.caller.pid)?;
+        let started = self.same_user_since()?;
         if started <= self.accepted { Ok(Handle::StartTime(started)) } else { Err(gone()) }
+    }
+
+    /// When the process was started that has the number now, if it is one of the user and group that connected.
+    fn same_user_since(&self) -> io::Result<Duration> {
+        let ids = proc::ids(self.caller.pid)?;
+        let same_user = (ids.uid, ids.gid) == (self.caller.uid, self.caller.gid);
+        if same_user { proc::start_time(self.caller.pid) } else { Err(gone()) }
     }
 
     /// A fact, if it can be had. Without it a grant that asks for it denies; others may still allow.

@@ -200,6 +200,19 @@ fn i10_complaint_18_a_process_that_was_started_after_the_connection_is_not_its_p
 }
 
 #[test]
+fn i10_a_process_of_another_user_is_not_its_peer() {
+    run(async {
+        let scratch = Scratch::new();
+        let (_process, mut peer) =
+            scratch.connected(client_as(&["--reuid", "65534", "--regid", "65534", "--clear-groups"])).await;
+        peer.hold_by_start_time().expect("there");
+        // As if its number had been given to another process since, within the same clock tick.
+        peer.caller.pid = i32::try_from(std::process::id()).expect("small");
+        assert!(peer.hold_by_start_time().is_err());
+    });
+}
+
+#[test]
 fn i10_a_process_that_becomes_another_program_is_refused() {
     run(async {
         let scratch = Scratch::new();

@@ -101,13 +101,14 @@ impl Workers {
     }
 }
 
+/// Without the request's secrets, and without what could pass for lines of a log or orders to a terminal.
 fn redacted(reply: Reply, request: &Request) -> Reply {
     let clean = |text: String| {
         let mut text = text;
         for fields in request.subject.iter().chain(request.login.iter().map(|login| &login.fields)) {
             text = fields.redact(&text);
         }
-        text
+        text.replace(|c: char| c.is_control(), " ")
     };
     match reply {
         Reply::Yes(yes) => Reply::Yes(Yes { note: yes.note.map(clean), ..yes }),

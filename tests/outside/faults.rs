@@ -5,7 +5,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -376,47 +376,6 @@ fn i12_unknown_keys_and_weak_modes_are_refused_all_at_once() {
     let ended = daemon.run_to_end();
     assert!(ended.status.code().is_some_and(|code| code == 74 || code == 78), "{}", ended.log);
     assert!(ended.log.contains("master.key") && ended.log.contains("chmod"), "{}", ended.log);
-}
-
-#[test]
-fn a_clock_set_back_holds_the_schedule_until_it_is_accepted() {
-    let setup = Setup::new();
-    let (_, target) = htpasswd_target(&setup.scratch, &password_line("first"));
-    let config =
-        format!("{QUICK}{target}{}", credential("web/app", "web", "account = \"app\"\nschedule = { every = \"1s\" }"));
-    let mut daemon = setup.config(config).prepare();
-    let mut ahead = Command::new("faketime");
-    ahead.args(["-f", "+2d", env!("CARGO_BIN_EXE_keywheeld"), "--config"]).arg(&daemon.config);
-    let log = fs::File::create(daemon.scratch.at("ahead.log")).expect("a log");
-    let mut ahead = ahead
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .expect("faketime is installed (apt-get install faketime)");
-    eventually("it serves, two days ahead", || daemon.healthy().then_some(()));
-    daemon.keywheel_ok(&["import", "web/app"], "first");
-    eventually("rotated in the future", || try_fetch(&daemon, "web/app").is_ok_and(|f| f.version > 1).then_some(()));
-    // faketime starts the daemon as its child or becomes it, as its version has it.
-    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", ahead.id())).unwrap_or_default();
-    let pid = children.split_whitespace().next().map_or_else(|| ahead.id().to_string(), str::to_owned);
-    assert!(succeeds(Command::new("kill").args(["-TERM", &pid])));
-    ahead.wait().expect("it ends");
-
-    daemon.start();
-    let held =
-        eventually("it is held", || about_daemon(&daemon)["held"].as_array().filter(|held| !held.is_empty()).cloned());
-    assert!(held[0].as_str().is_some_and(|why| why.contains("the clock went back by 1 day")), "{held:?}");
-    let status = String::from_utf8_lossy(&daemon.keywheel(&["status"], "").stdout).into_owned();
-    assert!(status.contains("the clock went back"), "{status}");
-    let version = fetch(&daemon, "web/app").version;
-    pause(2500);
-    assert_eq!(fetch(&daemon, "web/app").version, version, "nothing is rotated by a clock that is not believed");
-    assert_eq!(rotate(&daemon, "web/app").version, version + 1, "but an operator may");
-    daemon.keywheel_ok(&["accept-clock"], "");
-    eventually("the schedule goes on", || {
-        try_fetch(&daemon, "web/app").is_ok_and(|fetched| fetched.version > version + 1).then_some(())
-    });
 }
 
 #[test]

@@ -63,10 +63,7 @@ pub(crate) enum Settling {
 pub(crate) fn run(seed: u64, fault: Fault, with_story: bool) -> Ended {
     let mut dice = Dice::new(seed);
     let scenario = Scenario::of(&mut dice);
-    let sim = Sim(Rc::new(RefCell::new(Inner::new(dice, &scenario, fault, with_story))));
-    let mut run = Run { sim, scenario, engine: None, sweep_at: None, idle: 0, settling: None, to_rotate: Vec::new() };
-    run.note_scenario();
-    operator::take_over(&run);
+    let mut run = Run::new(dice, scenario, fault, with_story);
     run.plan();
     run.sim.0.borrow_mut().later(0, Happening::Boot);
     run.until_over();
@@ -75,6 +72,31 @@ pub(crate) fn run(seed: u64, fault: Fault, with_story: bool) -> Ended {
 }
 
 impl Run {
+    pub(crate) fn new(dice: Dice, scenario: Scenario, fault: Fault, with_story: bool) -> Self {
+        let sim = Sim(Rc::new(RefCell::new(Inner::new(dice, &scenario, fault, with_story))));
+        let run = Self { sim, scenario, engine: None, sweep_at: None, idle: 0, settling: None, to_rotate: Vec::new() };
+        run.note_scenario();
+        operator::take_over(&run);
+        run
+    }
+
+    /// Lets things happen for so long.
+    pub(crate) fn pass(&mut self, span: Moment) {
+        let end = self.sim.0.borrow().now + span;
+        loop {
+            self.plan_sweep();
+            let Some(happening) = self.sim.0.borrow_mut().next_by(end) else { return };
+            self.happen(happening);
+            self.bury();
+        }
+    }
+
+    /// The host is asleep, or off: its clocks go on, and nothing else.
+    pub(crate) fn asleep(&mut self, span: Moment) {
+        self.sweep_at = None;
+        self.sim.0.borrow_mut().now += span;
+    }
+
     fn note_scenario(&self) {
         let mut inner = self.sim.0.borrow_mut();
         let scenario = &self.scenario;
@@ -190,7 +212,7 @@ impl Run {
         }
     }
 
-    fn boot(&mut self) {
+    pub(crate) fn boot(&mut self) {
         let (config, life) = {
             let mut inner = self.sim.0.borrow_mut();
             inner.life += 1;

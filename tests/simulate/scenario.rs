@@ -96,6 +96,36 @@ impl Scenario {
     }
 }
 
+impl Scenario {
+    /// A world in which nothing goes wrong, with accounts that change their own passwords by these schedules. Eight
+    /// rotations run at once.
+    pub(crate) fn calm(schedules: impl IntoIterator<Item = (CredentialName, schedule::Spec)>) -> Self {
+        let target = target(0, None, false, false, 8);
+        let lockout = Lockout { failures: 5, window: Duration::from_secs(900) };
+        let mut dice = Dice::new(0);
+        let made = |(name, spec)| {
+            let made = credential(&name, &target, Strategy::Replace, By::Account, &mut dice, lockout);
+            let schedule = Schedule::new(spec, BEGIN).expect("a schedule");
+            (name, Arc::new(Credential { schedule, group: None, ..made }))
+        };
+        let credentials = schedules.into_iter().map(made).collect();
+        let config = config(BTreeMap::from([(target.name.clone(), target.clone())]), credentials, 8);
+        Self {
+            weather: Weather::default(),
+            honest: true,
+            config: config.clone(),
+            other: config.clone(),
+            manual: config,
+            picky: 0,
+            forgets: false,
+            lag: 0,
+            failures: lockout.failures,
+            window: lockout.window,
+            lasts: Duration::ZERO,
+        }
+    }
+}
+
 fn weather(dice: &mut Dice, honest: bool) -> Weather {
     // Most runs have a few kinds of fault, so that what each does alone is seen as well as what they do together.
     let mut of = |often: u64, most: u64| if dice.chance(often) { dice.between(1, most) } else { 0 };
@@ -170,26 +200,34 @@ impl Draft {
             let verify = credential.verify.filter(|_| rhythm.is_some());
             (credential.name.clone(), Arc::new(Credential { schedule, verify, ..credential.clone() }))
         };
-        Arc::new(Config {
-            daemon: Daemon {
-                state_dir: PathBuf::new(),
-                runtime_dir: PathBuf::new(),
-                audit_file: PathBuf::new(),
-                rotator: PathBuf::new(),
-                rotators_dir: PathBuf::new(),
-                log_json: false,
-            },
-            key: KeySource::Passphrase,
-            limits: limits(usize::try_from(rotations).unwrap_or(1)),
-            operators: Operators::default(),
-            backup: Backup { recipients: Vec::new(), command: "/".into(), plan: None },
-            escrow: None,
-            targets: self.targets.clone(),
-            credentials: self.credentials.iter().enumerate().map(scheduled).collect(),
-            grants: Grants::default(),
-            grant_specs: BTreeMap::new(),
-        })
+        config(self.targets.clone(), self.credentials.iter().enumerate().map(scheduled).collect(), rotations)
     }
+}
+
+fn config(
+    targets: BTreeMap<TargetName, Arc<Configured>>,
+    credentials: BTreeMap<CredentialName, Arc<Credential>>,
+    rotations: u64,
+) -> Arc<Config> {
+    Arc::new(Config {
+        daemon: Daemon {
+            state_dir: PathBuf::new(),
+            runtime_dir: PathBuf::new(),
+            audit_file: PathBuf::new(),
+            rotator: PathBuf::new(),
+            rotators_dir: PathBuf::new(),
+            log_json: false,
+        },
+        key: KeySource::Passphrase,
+        limits: limits(usize::try_from(rotations).unwrap_or(1)),
+        operators: Operators::default(),
+        backup: Backup { recipients: Vec::new(), command: "/".into(), plan: None },
+        escrow: None,
+        targets,
+        credentials,
+        grants: Grants::default(),
+        grant_specs: BTreeMap::new(),
+    })
 }
 
 fn strategy(dice: &mut Dice, with_admin: bool, theirs: bool, both: bool) -> Strategy {

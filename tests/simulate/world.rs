@@ -219,6 +219,15 @@ impl Inner {
         self.happenings.remove(&number)
     }
 
+    /// The same if it happens by then; if nothing does, it is then.
+    pub(crate) fn next_by(&mut self, end: Moment) -> Option<Happening> {
+        if self.queue.peek().is_some_and(|Reverse((at, _))| *at <= end) {
+            return self.next();
+        }
+        self.now = self.now.max(end);
+        None
+    }
+
     /// The process ends here; what it has not yet sent is never sent.
     pub(crate) fn die(&mut self, of: Happening) {
         self.note(|| format!("the daemon ends: {of:?}"));

@@ -22,6 +22,9 @@ const REFUSED: &[i64] = &[
     libc::SYS_process_madvise,
     libc::SYS_pidfd_getfd,
     libc::SYS_kcmp,
+    // Ways out of the worker's process group, with which whatever it has started is killed when the step is over.
+    libc::SYS_setsid,
+    libc::SYS_setpgid,
     // The kernel itself, and ways into it that had many holes.
     libc::SYS_kexec_load,
     libc::SYS_kexec_file_load,

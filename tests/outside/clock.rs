@@ -1,0 +1,212 @@
+//! The real daemon by clocks that are wrong, jump, or were asleep: libfaketime shows it another time.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use crate::kit::{QUICK, about_daemon, credential, fetch, htpasswd_target, password_line, pause, rotate, try_fetch};
+use crate::support::{Daemon, Setup, eventually, within};
+
+/// Credentials that are overdue together.
+const MANY: usize = 500;
+
+/// Over how long they are spread.
+const SPREAD: Duration = Duration::from_secs(40);
+
+/// Has the daemon see the time that `clock.rc` in its scratch folder says, as faketime(1) has it: `+2d`,
+/// `@2028-02-28 23:59:50`. A `sleep` moves the time since boot along, which a clock that is set does not.
+fn by_another_clock(daemon: &mut Daemon, sleeps: bool) {
+    let library = fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let library = library.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1")).find(|path| path.exists());
+    let library = library.expect("faketime is installed (apt-get install faketime)");
+    daemon.set_env("LD_PRELOAD", &library.display().to_string());
+    daemon.set_env("FAKETIME_TIMESTAMP_FILE", &daemon.scratch.at("clock.rc").display().to_string());
+    daemon.set_env("FAKETIME_CACHE_DURATION", "1");
+    daemon.set_env("FAKETIME_DONT_FAKE_MONOTONIC", if sleeps { "0" } else { "1" });
+    daemon.set_env("TZ", "UTC");
+    set_clock(daemon, "+0");
+}
+
+fn set_clock(daemon: &Daemon, to: &str) {
+    daemon.scratch.file("clock.rc", format!("{to}\n"), 0o644);
+}
+
+/// Why schedules are held.
+fn held(daemon: &Daemon) -> Vec<String> {
+    let held = about_daemon(daemon)["held"].take();
+    held.as_array().expect("a list").iter().map(|why| why.as_str().expect("words").to_owned()).collect()
+}
+
+/// A password file with one credential, and `schedule`.
+fn web(schedule: &str) -> Daemon {
+    let setup = Setup::new();
+    let (_, target) = htpasswd_target(&setup.scratch, &password_line("first"));
+    let app = credential("web/app", "web", &format!("account = \"app\"\nschedule = {schedule}"));
+    setup.config(format!("{QUICK}{target}{app}")).prepare()
+}
+
+#[test]
+fn a_clock_set_back_holds_the_schedule_until_it_is_accepted() {
+    let mut daemon = web("{ every = \"1s\" }");
+    by_another_clock(&mut daemon, false);
+    set_clock(&daemon, "+2d");
+    daemon.start();
+    daemon.keywheel_ok(&["import", "web/app"], "first");
+    eventually("rotated in the future", || try_fetch(&daemon, "web/app").is_ok_and(|f| f.version > 1).then_some(()));
+    daemon.sigterm();
+    set_clock(&daemon, "+0");
+    daemon.start();
+    let held = eventually("it is held", || Some(held(&daemon)).filter(|held| !held.is_empty()));
+    assert!(held[0].contains("the clock went back by 1 day"), "{held:?}");
+    let status = String::from_utf8_lossy(&daemon.keywheel(&["status"], "").stdout).into_owned();
+    assert!(status.contains("the clock went back"), "{status}");
+    let version = fetch(&daemon, "web/app").version;
+    pause(2500);
+    assert_eq!(fetch(&daemon, "web/app").version, version, "nothing is rotated by a clock that is not believed");
+    assert_eq!(rotate(&daemon, "web/app").version, version + 1, "but an operator may");
+    daemon.keywheel_ok(&["accept-clock"], "");
+    eventually("the schedule goes on", || {
+        try_fetch(&daemon, "web/app").is_ok_and(|fetched| fetched.version > version + 1).then_some(())
+    });
+}
+
+#[test]
+fn by_a_clock_of_1970_or_2040_nothing_is_rotated_and_everything_handed_out() {
+    let mut daemon = web("{ every = \"1s\" }");
+    by_another_clock(&mut daemon, false);
+    daemon.start();
+    daemon.keywheel_ok(&["import", "web/app"], "first");
+    let rotates = |daemon: &Daemon| {
+        let before = fetch(daemon, "web/app").version;
+        let after =
+            within(Duration::from_secs(4), || try_fetch(daemon, "web/app").ok().filter(|now| now.version > before));
+        after.is_some()
+    };
+    assert!(rotates(&daemon));
+    for (wrong, words) in [("@1970-01-02 00:00:00", "the clock went back"), ("@2040-06-01 00:00:00", "jumped ahead")] {
+        set_clock(&daemon, wrong);
+        let why = eventually("it is held", || Some(held(&daemon)).filter(|held| !held.is_empty()));
+        assert!(why[0].contains(words) && why[0].contains(&wrong[1..5]), "{why:?}");
+        // A step that was under way may have ended since.
+        pause(500);
+        assert!(!rotates(&daemon), "{wrong}");
+        assert!(daemon.audit().iter().any(|record| record["event"] == "fetch"));
+        set_clock(&daemon, "+0");
+        eventually("the clock is right again", || held(&daemon).is_empty().then_some(()));
+        assert!(rotates(&daemon), "after {wrong}");
+    }
+    // The schedule goes by whatever clock is accepted, and does not wait for the one before.
+    set_clock(&daemon, "-2h");
+    eventually("it is held", || (!held(&daemon).is_empty()).then_some(()));
+    daemon.keywheel_ok(&["accept-clock"], "");
+    assert!(rotates(&daemon));
+    // Started by it: what was is not handed out any less.
+    daemon.sigterm();
+    set_clock(&daemon, "@1970-01-02 00:00:00");
+    daemon.start();
+    assert!(!held(&daemon).is_empty() && !rotates(&daemon));
+    assert!(daemon.keywheel_ok(&["audit", "verify"], "").contains("each as it was written"));
+}
+
+#[test]
+fn a_leap_day_and_the_hour_that_clocks_skip_have_their_rotations() {
+    for (now, schedule) in [
+        ("@2028-02-28 23:59:55", "{ cron = \"0 0 29 2 *\", zone = \"UTC\" }"),
+        ("@2027-03-28 00:59:55", "{ cron = \"30 2 * * *\", zone = \"Europe/Berlin\" }"),
+        // Half past two comes twice, and the first is 00:30 UTC.
+        ("@2026-10-25 00:29:55", "{ cron = \"30 2 * * *\", zone = \"Europe/Berlin\" }"),
+    ] {
+        let mut daemon = web(schedule);
+        by_another_clock(&mut daemon, false);
+        set_clock(&daemon, now);
+        daemon.start();
+        daemon.keywheel_ok(&["import", "web/app"], "first");
+        eventually(now, || (fetch(&daemon, "web/app").version == 2).then_some(()));
+        pause(1500);
+        assert_eq!(fetch(&daemon, "web/app").version, 2, "{now}: once");
+    }
+}
+
+/// A daemon with [`MANY`] keys that are due once a day, each a minute after the one before; names in no order.
+fn many() -> Daemon {
+    let mut config = format!("{QUICK}[target.keys]\nkind = \"local\"\n")
+        .replace("[limits]", &format!("[limits]\ncatch_up_spread = \"{}s\"", SPREAD.as_secs()));
+    for number in 0..MANY {
+        let schedule = format!("{{ cron = \"{} {} * * *\" }}", number % 60, number / 60);
+        let more = format!("strategy = \"replace\"\nschedule = {schedule}");
+        config += &credential(&format!("app/k{:03}", number * 317 % MANY), "keys", &more);
+    }
+    let mut daemon = Setup::new().config(config).prepare();
+    by_another_clock(&mut daemon, true);
+    // None is due before the next day.
+    set_clock(&daemon, "@2026-11-23 12:00:00");
+    daemon.start();
+    daemon
+}
+
+/// When each is due.
+fn due(daemon: &Daemon) -> BTreeMap<String, i64> {
+    let all = daemon.call("status", &serde_json::json!("all")).expect("control.sock answers").json();
+    let rows = all["credentials"].as_array().expect("rows").iter();
+    rows.map(|row| (text(&row["name"]), row["next_due"].as_i64().expect("a moment"))).collect()
+}
+
+fn text(value: &serde_json::Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("{value}")).to_owned()
+}
+
+/// What was due is begun evenly over the spread, the longest overdue first; each once.
+fn assert_spread(daemon: &Daemon, due: &BTreeMap<String, i64>, began: Instant) {
+    let mut last = 0;
+    let order: Vec<String> = loop {
+        let rotations: Vec<String> = daemon
+            .audit()
+            .into_iter()
+            .filter(|record| record["event"] == "rotate")
+            .map(|record| text(&record["credential"]))
+            .collect();
+        let (elapsed, now) = (began.elapsed(), rotations.len());
+        if now != last {
+            let expected = MANY as f64 * elapsed.as_secs_f64() / SPREAD.as_secs_f64();
+            // A sweep a second, and a machine that is busy with other tests.
+            assert!(now as f64 <= expected + 60.0, "{now} after {elapsed:?}");
+            last = now;
+        }
+        if now >= MANY {
+            break rotations;
+        }
+        assert!(elapsed < SPREAD * 3, "{now} after {elapsed:?}");
+        pause(100);
+    };
+    println!("{MANY} that were overdue were begun within {:?}", began.elapsed());
+    assert!(began.elapsed() > SPREAD * 9 / 10, "{:?}", began.elapsed());
+    assert_eq!(order.len(), MANY, "each once");
+    let moments: Vec<i64> = order.iter().map(|name| due[name]).collect();
+    assert!(moments.is_sorted(), "the longest overdue first: {order:?}");
+    eventually("all are at rest", || {
+        let all = daemon.call("status", &serde_json::json!("all")).expect("control.sock answers").json();
+        let rows = all["credentials"].as_array().expect("rows").clone();
+        rows.iter().all(|row| row["phase"] == "resting" && row["current"] == 1).then_some(())
+    });
+}
+
+#[test]
+fn five_hundred_overdue_at_the_start_are_spread_and_the_longest_overdue_comes_first() {
+    let mut daemon = many();
+    let due = due(&daemon);
+    daemon.sigterm();
+    set_clock(&daemon, "@2026-12-23 12:00:00");
+    let began = Instant::now();
+    daemon.start();
+    assert_spread(&daemon, &due, began);
+}
+
+#[test]
+fn five_hundred_overdue_after_a_month_asleep_are_spread_as_after_a_start() {
+    let daemon = many();
+    let due = due(&daemon);
+    set_clock(&daemon, "@2026-12-23 12:00:00");
+    let began = Instant::now();
+    assert_spread(&daemon, &due, began);
+    assert!(!daemon.log().contains("jumped ahead"), "the clock kept pace with the time since boot: {}", daemon.log());
+}
