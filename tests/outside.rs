@@ -7,6 +7,8 @@ mod support;
 
 #[path = "outside/backup.rs"]
 mod backup;
+#[path = "outside/calls.rs"]
+mod calls;
 #[path = "outside/crash.rs"]
 mod crash;
 #[path = "outside/doctor.rs"]

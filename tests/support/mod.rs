@@ -21,6 +21,7 @@ mod simulated;
 pub mod slapd;
 pub mod snmpd;
 pub mod sshd;
+pub mod strace;
 
 pub use daemon::{Daemon, Ended, Setup, rotator_binary};
 pub use http::{Answer, get, post, request};
