@@ -9,25 +9,39 @@ use std::time::Duration;
 use age::secrecy::ExposeSecret;
 
 use crate::kit::{
-    LogsIn, QUICK, begin, credential, fetch, htpasswd_target, password_line, rotate, serves_or_ends, settled,
+    Fetched, LogsIn, QUICK, begin, credential, fetch, htpasswd_target, password_line, rotate, serves_or_ends, settled,
     settles_and_logs_in, succeeds, try_fetch,
 };
 use crate::support::strace::{self, CHANGES, Strace, tampered};
 use crate::support::{Daemon, PATIENCE, Setup, within};
 
-/// No life that is followed has as many calls.
-const CALLS_MAX: u32 = 400;
+/// No life that is followed comes to one of its calls as often.
+const HITS_MAX: u32 = 400;
 
 /// What may find a disk full.
-const WRITES: &str = "?pwrite64,?fallocate,?ftruncate,?rename,?mkdir";
+const WRITES: &[&str] = &["pwrite64", "fallocate", "ftruncate", "rename", "mkdir"];
 
 /// What may find that a disk does not keep what it was given.
-const FLUSHES: &str = "?fdatasync,?fsync,?sync_file_range";
+const FLUSHES: &[&str] = &["fdatasync", "fsync", "sync_file_range"];
 
-/// The calls to stop at: the first, second, ... or fewer of the later ones, unless KEYWHEEL_EVERY_HIT is set.
-fn calls() -> impl Iterator<Item = u32> {
+/// Tries the first, second, ... hit of each call, until there is no such hit; the later ones not all, unless
+/// KEYWHEEL_EVERY_HIT is set. `try_at` says where it was. How many there were.
+fn each_hit(of: &str, calls: &[&str], mut try_at: impl FnMut(&str, u32) -> Option<String>) {
     let every = std::env::var_os("KEYWHEEL_EVERY_HIT").is_some();
-    std::iter::successors(Some(1), move |n| Some(n + if every { 1 } else { 1 + n / 8 })).take_while(|n| *n < CALLS_MAX)
+    let mut places = Vec::new();
+    for call in calls {
+        let mut n = 1;
+        while let Some(place) = try_at(call, n) {
+            assert!(n < HITS_MAX, "{call} has no end");
+            places.push(place);
+            n += if every { 1 } else { 1 + n / 3 };
+        }
+        if n > 1 {
+            println!("{of}: at {call}, up to {}", n - 1);
+        }
+    }
+    println!("{of}: {} in all, the last one: {}", places.len(), places.last().map_or("none", String::as_str));
+    assert!(places.len() > 4, "{of}: {places:#?}");
 }
 
 /// A daemon that rotates a user of a password file.
@@ -57,22 +71,25 @@ impl Patient {
     }
 
     /// What is handed out once it has come to rest, which logs in.
-    fn settles(&self) -> crate::kit::Fetched {
+    fn settles(&self) -> Fetched {
         settles_and_logs_in(&self.daemon, &LogsIn(|user: &str, password: &str| self.logs_in(user, password)), "app/web")
     }
 
-    /// Has `what` done at the `n`-th call of a rotation, and where that was. The daemon has ended then; if that did not end
+    /// Has `what` done at the `n`-th `call` of a rotation, and where that was. The daemon has ended then; if that did not end
     /// it, then in good order.
-    fn tamper(&mut self, calls: &str, what: &str, n: u32) -> Option<String> {
-        let strace = Strace::attach(self.daemon.pid(), calls, what, n, &self.log);
+    fn tamper(&mut self, call: &str, what: &str, n: u32) -> Option<String> {
+        if self.daemon.is_gone() {
+            self.daemon.start();
+        }
+        let strace = Strace::attach(self.daemon.pid(), call, what, n, &self.log);
         begin(&self.daemon, "app/web");
         self.goes_on();
         if !self.daemon.is_gone() {
             match try_fetch(&self.daemon, "app/web") {
-                Ok(kept) => assert!(self.logs_in(&kept.username, &kept.password), "call {n}: {kept:?}"),
+                Ok(kept) => assert!(self.logs_in(&kept.username, &kept.password), "{call} {n}: {kept:?}"),
                 // Between ask and proof nothing is handed out.
                 Err(said) => {
-                    assert!(said.starts_with("503") && said.contains("it is being rotated"), "call {n}: {said}")
+                    assert!(said.starts_with("503") && said.contains("it is being rotated"), "{call} {n}: {said}")
                 }
             }
             self.daemon.sigterm();
@@ -99,9 +116,9 @@ impl Patient {
     }
 
     /// Everything of it on the disk, to come back to.
-    fn saved(&self) -> PathBuf {
+    fn saved(&self, parts: &[&str]) -> PathBuf {
         let aside = self.daemon.scratch.folder("aside", 0o700);
-        let from = PARTS.map(|part| self.daemon.scratch.at(part));
+        let from = parts.iter().map(|part| self.daemon.scratch.at(part));
         assert!(succeeds(Command::new("cp").arg("-a").args(from).arg(&aside)));
         aside
     }
@@ -113,9 +130,9 @@ impl Patient {
         assert!(succeeds(Command::new("cp").arg("-a").arg(aside.join(".")).arg(self.daemon.scratch.path())));
     }
 
-    /// Runs `keywheel` with these arguments, killed at its `n`-th call; where that was.
-    fn killed_command(&self, arguments: &[&str], n: u32) -> Option<String> {
-        let mut command = strace::command(env!("CARGO_BIN_EXE_keywheel"), CHANGES, "signal=KILL", n, &self.log);
+    /// Runs `keywheel` with these arguments, killed at its `n`-th `call`; where that was.
+    fn killed_command(&self, arguments: &[&str], call: &str, n: u32) -> Option<String> {
+        let mut command = strace::command(env!("CARGO_BIN_EXE_keywheel"), call, "signal=KILL", n, &self.log);
         command.args(arguments).env_clear().env("PATH", "/usr/bin:/bin");
         command.env("KEYWHEEL_RUNTIME_DIR", self.daemon.scratch.at("run"));
         let output = command.output().expect("strace is installed (apt-get install strace)");
@@ -132,57 +149,48 @@ const PARTS: [&str; 4] = ["state", "log", "www", "master.key"];
 #[test]
 fn i1_no_kill_at_any_call_of_a_rotation_loses_the_password() {
     let mut patient = Patient::new("");
-    let mut places = Vec::new();
-    for n in calls() {
-        let Some(place) = patient.tamper(CHANGES, "signal=KILL", n) else { break };
-        places.push(place);
+    each_hit("kills of a rotation", CHANGES, |call, n| {
+        let place = patient.tamper(call, "signal=KILL", n)?;
         patient.daemon.start();
         patient.settles();
-    }
-    println!("killed at {} calls of a rotation, the last one {:?}", places.len(), places.last());
-    assert!(places.len() > 10 && places.len() < CALLS_MAX as usize, "{places:#?}");
+        Some(place)
+    });
 }
 
 #[test]
 fn i1_no_kill_at_any_call_of_a_start_loses_the_password() {
     let mut patient = Patient::new("");
     // As a kill in mid-rotation leaves it.
-    assert!(patient.tamper("?fdatasync", "signal=KILL", 3).is_some());
-    let aside = patient.saved();
-    let mut places = Vec::new();
-    for n in calls() {
+    assert!(patient.tamper("fdatasync", "signal=KILL", 3).is_some());
+    let aside = patient.saved(&PARTS);
+    each_hit("kills of a start", CHANGES, |call, n| {
         patient.put_back(&aside);
         let keywheeld = env!("CARGO_BIN_EXE_keywheeld");
-        patient.daemon.spawn_by(strace::command(keywheeld, CHANGES, "signal=KILL", n, &patient.log));
+        patient.daemon.spawn_by(strace::command(keywheeld, call, "signal=KILL", n, &patient.log));
         if serves_or_ends(&mut patient.daemon) {
             patient.goes_on();
         }
         if !patient.daemon.is_gone() {
             patient.daemon.sigterm();
         }
-        let Some(place) = tampered(&patient.log) else { break };
-        places.push(place);
+        let place = tampered(&patient.log)?;
         patient.daemon.start();
         patient.settles();
         patient.daemon.sigterm();
-    }
-    println!("killed at {} calls of a start, the last one {:?}", places.len(), places.last());
-    assert!(places.len() > 10 && places.len() < CALLS_MAX as usize, "{places:#?}");
+        Some(place)
+    });
 }
 
 /// One call fails, and the disk is sound again.
-fn fails(calls_of: &str, what: &str) {
+fn fails(calls: &[&str], what: &str) {
     let mut patient = Patient::new("");
-    let mut places = Vec::new();
-    for n in calls() {
-        let Some(place) = patient.tamper(calls_of, what, n) else { break };
-        places.push(place);
+    each_hit(what, calls, |call, n| {
+        let place = patient.tamper(call, what, n)?;
         patient.daemon.start();
         let before = patient.settles();
-        assert!(rotate(&patient.daemon, "app/web").version > before.version, "{:?}", places.last());
-    }
-    println!("{what} at {} calls of a rotation, the last one {:?}", places.len(), places.last());
-    assert!(places.len() > 4 && places.len() < CALLS_MAX as usize, "{places:#?}");
+        assert!(rotate(&patient.daemon, "app/web").version > before.version, "{place}");
+        Some(place)
+    });
 }
 
 #[test]
@@ -195,30 +203,33 @@ fn i1_a_flush_that_fails_at_any_call_of_a_rotation_loses_nothing() {
     fails(FLUSHES, "error=EIO");
 }
 
+/// Kills this command at each of its calls; then the same command finishes what was begun, and the password is still
+/// handed out.
+fn kills_of(mut patient: Patient, aside: &Path, command: &[&str], secret: &Fetched) {
+    each_hit(&format!("kills of keywheel {}", command[0]), CHANGES, |call, n| {
+        patient.put_back(aside);
+        let place = patient.killed_command(command, call, n)?;
+        let again = patient.daemon.keywheel(command, "");
+        let said = String::from_utf8_lossy(&again.stderr);
+        // A restore that was done but for its last words.
+        assert!(again.status.success() || said.contains("there is a store"), "{place}: {said}");
+        patient.daemon.start();
+        settled(&patient.daemon, "app/web");
+        assert_eq!(&fetch(&patient.daemon, "app/web"), secret, "{place}");
+        patient.daemon.sigterm();
+        Some(place)
+    });
+}
+
 #[test]
 fn i1_no_kill_at_any_call_of_a_rekey_loses_the_password() {
     for deep in [&[][..], &["--deep"]] {
         let mut patient = Patient::new("");
         let secret = fetch(&patient.daemon, "app/web");
         patient.daemon.sigterm();
-        let aside = patient.saved();
+        let aside = patient.saved(&PARTS);
         let config = patient.daemon.config.display().to_string();
-        let rekey = [&["rekey", "--config", &config], deep].concat();
-        let mut kills = 0;
-        for n in calls() {
-            patient.put_back(&aside);
-            if patient.killed_command(&rekey, n).is_none() {
-                break;
-            }
-            kills += 1;
-            // The same command goes on where it was.
-            patient.daemon.keywheel_ok(&rekey, "");
-            patient.daemon.start();
-            assert_eq!(fetch(&patient.daemon, "app/web"), secret, "call {n}");
-            patient.daemon.sigterm();
-        }
-        println!("killed at {kills} calls of keywheel {}", rekey.join(" "));
-        assert!(kills > 5 && kills < CALLS_MAX);
+        kills_of(patient, &aside, &[&["rekey", "--config", &config], deep].concat(), &secret);
     }
 }
 
@@ -232,23 +243,11 @@ fn i1_no_kill_at_any_call_of_a_repair_loses_the_password() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(&journal, bytes).expect("damaged");
-    let aside = patient.saved();
+    let aside = patient.saved(&PARTS);
     let config = patient.daemon.config.display().to_string();
-    let repair = ["doctor", "--config", &config, "--repair"];
-    let mut kills = 0;
-    for n in calls() {
-        patient.put_back(&aside);
-        if patient.killed_command(&repair, n).is_none() {
-            break;
-        }
-        kills += 1;
-        patient.daemon.keywheel_ok(&repair, "");
-        patient.daemon.start();
-        assert_eq!(fetch(&patient.daemon, "app/web"), secret, "call {n}");
-        patient.daemon.sigterm();
-    }
-    println!("killed at {kills} calls of a repair");
-    assert!(kills > 5 && kills < CALLS_MAX);
+    // A copy that a kill leaves there.
+    let scratch = patient.daemon.scratch.folder("copies", 0o700).display().to_string();
+    kills_of(patient, &aside, &["doctor", "--repair", "--scratch", &scratch, "--config", &config], &secret);
 }
 
 #[test]
@@ -262,35 +261,12 @@ fn i1_no_kill_at_any_call_of_a_restore_leaves_half_a_store() {
     let secret = fetch(&patient.daemon, "app/web");
     patient.daemon.keywheel_ok(&["backup", &file], "");
     patient.daemon.sigterm();
-    // A host that has lost everything.
-    for lost in ["state/store", "log/audit.jsonl", "log/audit.jsonl.position"] {
+    // A host that has lost everything but its configuration.
+    for lost in ["state/store", "log/audit.jsonl", "log/audit.jsonl.position", "master.key"] {
         assert!(succeeds(Command::new("rm").arg("-r").arg(patient.daemon.scratch.at(lost))));
     }
-    fs::remove_file(patient.daemon.scratch.at("master.key")).expect("removed");
-    patient.daemon.scratch.file("master.key.none", "", 0o600);
-    let aside = {
-        let aside = patient.daemon.scratch.folder("aside", 0o700);
-        let from = ["state", "log", "www"].map(|part| patient.daemon.scratch.at(part));
-        assert!(succeeds(Command::new("cp").arg("-a").args(from).arg(&aside)));
-        aside
-    };
+    let aside = patient.saved(&PARTS[..3]);
     let config = patient.daemon.config.display().to_string();
-    let restore = ["restore", &file, "-i", &key.display().to_string(), "--config", &config];
-    let mut kills = 0;
-    for n in calls() {
-        patient.put_back(&aside);
-        if patient.killed_command(&restore, n).is_none() {
-            break;
-        }
-        kills += 1;
-        let again = patient.daemon.keywheel(&restore, "");
-        let said = String::from_utf8_lossy(&again.stderr);
-        assert!(again.status.success() || said.contains("there is a store"), "call {n}: {said}");
-        patient.daemon.start();
-        assert_eq!(settled(&patient.daemon, "app/web")["phase"], "resting", "call {n}");
-        assert_eq!(fetch(&patient.daemon, "app/web"), secret, "call {n}");
-        patient.daemon.sigterm();
-    }
-    println!("killed at {kills} calls of a restore");
-    assert!(kills > 5 && kills < CALLS_MAX);
+    let key = key.display().to_string();
+    kills_of(patient, &aside, &["restore", &file, "-i", &key, "--config", &config], &secret);
 }

@@ -9,24 +9,41 @@ use nix::unistd::Pid;
 
 use super::{PATIENCE, within};
 
-/// The calls by which files and folders change. A name that this kernel does not have is left out.
-pub const CHANGES: &str = "?pwrite64,?fdatasync,?fsync,?sync_file_range,?ftruncate,?fallocate,?rename,?renameat,?renameat2,\
-                           ?link,?linkat,?unlink,?unlinkat,?mkdir,?mkdirat,?rmdir,?fchown,?lchown,?fchownat";
+/// The calls by which files and folders change; this kernel may not have all of them.
+pub const CHANGES: &[&str] = &[
+    "pwrite64",
+    "fdatasync",
+    "fsync",
+    "sync_file_range",
+    "ftruncate",
+    "fallocate",
+    "rename",
+    "renameat",
+    "renameat2",
+    "link",
+    "linkat",
+    "unlink",
+    "unlinkat",
+    "mkdir",
+    "mkdirat",
+    "rmdir",
+    "fchown",
+    "lchown",
+    "fchownat",
+];
 
-/// What is done at the n-th call, as strace has it: `pwrite64:error=ENOSPC`. Each thread counts for itself.
-fn options(calls: &str, what: &str, n: u32, log: &Path) -> Vec<String> {
-    let inject = format!("inject={calls}:{what}:when={n}");
+/// What is done at the n-th `call`, as strace has it: `error=ENOSPC`. Each thread counts for itself.
+fn options(call: &str, what: &str, n: u32, log: &Path) -> Vec<String> {
+    let (trace, inject) = (format!("trace=?{call}"), format!("inject=?{call}:{what}:when={n}"));
     let log = log.display().to_string();
-    ["-f", "-q", "-e", "signal=none", "-e", &format!("trace={calls}"), "-e", &inject, "-o", &log]
-        .map(str::to_owned)
-        .into()
+    ["-f", "-q", "-e", "signal=none", "-e", &trace, "-e", &inject, "-o", &log].map(str::to_owned).into()
 }
 
 /// Starts `program` with what follows it under strace; add its arguments.
-pub fn command(program: &str, calls: &str, what: &str, n: u32, log: &Path) -> Command {
+pub fn command(program: &str, call: &str, what: &str, n: u32, log: &Path) -> Command {
     let mut command = Command::new("strace");
     // The program itself stays this process's child.
-    command.arg("-D").args(options(calls, what, n, log)).arg("--").arg(program);
+    command.arg("-D").args(options(call, what, n, log)).arg("--").arg(program);
     command
 }
 
@@ -44,11 +61,11 @@ pub struct Strace {
 
 impl Strace {
     /// Attaches, and waits until it has.
-    pub fn attach(pid: Pid, calls: &str, what: &str, n: u32, log: &Path) -> Self {
+    pub fn attach(pid: Pid, call: &str, what: &str, n: u32, log: &Path) -> Self {
         let _ = fs::remove_file(log);
         let mut command = Command::new("strace");
         // Without -q, which would leave out that it has attached.
-        command.args(options(calls, what, n, log).iter().filter(|option| *option != "-q"));
+        command.args(options(call, what, n, log).iter().filter(|option| *option != "-q"));
         command.arg("-p").arg(pid.to_string());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("strace is installed (apt-get install strace)");
