@@ -29,6 +29,8 @@ mod lease;
 mod overlap;
 #[path = "outside/own_keys.rs"]
 mod own_keys;
+#[path = "outside/power.rs"]
+mod power;
 #[path = "outside/rekey.rs"]
 mod rekey;
 #[path = "outside/rotation.rs"]

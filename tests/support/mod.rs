@@ -6,6 +6,7 @@
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "each test includes all and uses its own part of it")]
 
 mod daemon;
+pub mod disk;
 mod http;
 pub mod kdc;
 pub mod local_accounts;
