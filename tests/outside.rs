@@ -9,6 +9,8 @@ mod support;
 mod attacker;
 #[path = "outside/backup.rs"]
 mod backup;
+#[path = "outside/calls.rs"]
+mod calls;
 #[path = "outside/clock.rs"]
 mod clock;
 #[path = "outside/complaints.rs"]
@@ -35,6 +37,8 @@ mod lease;
 mod overlap;
 #[path = "outside/own_keys.rs"]
 mod own_keys;
+#[path = "outside/power.rs"]
+mod power;
 #[path = "outside/rekey.rs"]
 mod rekey;
 #[path = "outside/rotation.rs"]

@@ -162,10 +162,10 @@ fn kill_workers(mut daemon: Daemon, server: &impl Logins, name: &str, how: &str)
 }
 
 /// A generator with a fixed seed (Steele, Lea, Flood 2014), so that a failure can be repeated.
-struct SplitMix(u64);
+pub(crate) struct SplitMix(pub(crate) u64);
 
 impl SplitMix {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -146,10 +146,14 @@ impl Daemon {
 
     /// Starts the daemon and does not wait.
     pub fn spawn(&mut self) {
+        self.spawn_by(Command::new(env!("CARGO_BIN_EXE_keywheeld")));
+    }
+
+    /// Starts it by this command, which becomes `keywheeld`.
+    pub fn spawn_by(&mut self, mut command: Command) {
         assert!(self.child.is_none(), "keywheeld is running");
         let log =
             fs::OpenOptions::new().create(true).append(true).open(self.scratch.at("keywheeld.log")).expect("the log");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_keywheeld"));
         command.arg("--config").arg(&self.config).current_dir("/").env_clear().env("PATH", "/usr/bin:/bin");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
@@ -215,6 +219,11 @@ impl Daemon {
             self.child = None;
         }
         status
+    }
+
+    /// Whether it runs no more, or was never started.
+    pub fn is_gone(&mut self) -> bool {
+        self.poll().is_some() || self.child.is_none()
     }
 
     /// Whether it answers that it serves.

@@ -6,6 +6,7 @@
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "each test includes all and uses its own part of it")]
 
 mod daemon;
+pub mod disk;
 mod http;
 pub mod kdc;
 pub mod local_accounts;
@@ -21,6 +22,7 @@ mod simulated;
 pub mod slapd;
 pub mod snmpd;
 pub mod sshd;
+pub mod strace;
 
 pub use daemon::{Daemon, Ended, Setup, rotator_binary};
 pub use http::{Answer, get, post, request};

@@ -1,0 +1,272 @@
+//! The shipped programs are killed, or refused by the kernel, at each call by which they or sled change a file: strace does
+//! it, so nothing of it is built into them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use age::secrecy::ExposeSecret;
+
+use crate::kit::{
+    Fetched, LogsIn, QUICK, begin, credential, fetch, htpasswd_target, password_line, rotate, serves_or_ends, settled,
+    settles_and_logs_in, succeeds, try_fetch,
+};
+use crate::support::strace::{self, CHANGES, Strace, tampered};
+use crate::support::{Daemon, PATIENCE, Setup, within};
+
+/// No life that is followed comes to one of its calls as often.
+const HITS_MAX: u32 = 400;
+
+/// What may find a disk full.
+const WRITES: &[&str] = &["pwrite64", "fallocate", "ftruncate", "rename", "mkdir"];
+
+/// What may find that a disk does not keep what it was given.
+const FLUSHES: &[&str] = &["fdatasync", "fsync", "sync_file_range"];
+
+/// Tries the first, second, ... hit of each call, until there is no such hit; the later ones not all, unless
+/// KEYWHEEL_EVERY_HIT is set. `try_at` says where it was. How many there were.
+fn each_hit(of: &str, calls: &[&str], mut try_at: impl FnMut(&str, u32) -> Option<String>) {
+    let every = std::env::var_os("KEYWHEEL_EVERY_HIT").is_some();
+    let mut places = Vec::new();
+    for call in calls {
+        let mut n = 1;
+        while let Some(place) = try_at(call, n) {
+            assert!(n < HITS_MAX, "{call} has no end");
+            places.push(place);
+            n += if every { 1 } else { 1 + n / 3 };
+        }
+        if n > 1 {
+            println!("{of}: at {call}, up to {}", n - 1);
+        }
+    }
+    println!("{of}: {} in all, the last one: {}", places.len(), places.last().map_or("none", String::as_str));
+    assert!(places.len() > 4, "{of}: {places:#?}");
+}
+
+/// A daemon that rotates a user of a password file.
+struct Patient {
+    daemon: Daemon,
+    file: PathBuf,
+    log: PathBuf,
+}
+
+impl Patient {
+    /// With `more` in its configuration; it has rotated once.
+    fn new(more: &str) -> Self {
+        let setup = Setup::new();
+        let (file, target) = htpasswd_target(&setup.scratch, &password_line("first"));
+        let lockout = "cost = 5\nlockout = { failures = 1000, window = \"1m\" }\n";
+        let quick = QUICK.replace("[limits]", "[limits]\nfree_floor = \"4MiB\"");
+        let app = credential("app/web", "web", "account = \"app\"");
+        let daemon = setup.config(format!("{quick}{target}{lockout}{app}{more}")).start();
+        daemon.keywheel_ok(&["import", "app/web"], "first");
+        rotate(&daemon, "app/web");
+        let log = daemon.scratch.at("strace.log");
+        Self { daemon, file, log }
+    }
+
+    fn logs_in(&self, user: &str, password: &str) -> bool {
+        succeeds(Command::new("htpasswd").arg("-vb").arg(&self.file).args([user, password]))
+    }
+
+    /// What is handed out once it has come to rest, which logs in.
+    fn settles(&self) -> Fetched {
+        settles_and_logs_in(&self.daemon, &LogsIn(|user: &str, password: &str| self.logs_in(user, password)), "app/web")
+    }
+
+    /// Has `what` done at the `n`-th `call` of a rotation, and where that was. The daemon has ended then; if that did not end
+    /// it, then in good order.
+    fn tamper(&mut self, call: &str, what: &str, n: u32) -> Option<String> {
+        if self.daemon.is_gone() {
+            self.daemon.start();
+        }
+        let strace = Strace::attach(self.daemon.pid(), call, what, n, &self.log);
+        begin(&self.daemon, "app/web");
+        self.goes_on();
+        if !self.daemon.is_gone() {
+            match try_fetch(&self.daemon, "app/web") {
+                Ok(kept) => assert!(self.logs_in(&kept.username, &kept.password), "{call} {n}: {kept:?}"),
+                // Between ask and proof nothing is handed out.
+                Err(said) => {
+                    assert!(said.starts_with("503") && said.contains("it is being rotated"), "{call} {n}: {said}")
+                }
+            }
+            self.daemon.sigterm();
+        }
+        strace.ended()
+    }
+
+    /// Waits until it has ended, has nothing left to do, or has met what it was to meet.
+    fn goes_on(&mut self) {
+        let gone = within(PATIENCE, || {
+            if self.daemon.is_gone() {
+                return Some(());
+            }
+            if tampered(&self.log).is_some() {
+                // It dies of that, or makes something of it.
+                within(Duration::from_millis(400), || self.daemon.is_gone().then_some(()));
+                return (self.daemon.is_gone() || self.daemon.healthy()).then_some(());
+            }
+            let body = serde_json::json!({ "names": ["app/web"] });
+            let answer = self.daemon.call("status", &body).ok().filter(|answer| answer.status == 200)?;
+            (answer.json()["credentials"][0]["phase"] == "resting").then_some(())
+        });
+        assert!(gone.is_some(), "{}", self.daemon.log());
+    }
+
+    /// Everything of it on the disk, to come back to.
+    fn saved(&self, parts: &[&str]) -> PathBuf {
+        let aside = self.daemon.scratch.folder("aside", 0o700);
+        let from = parts.iter().map(|part| self.daemon.scratch.at(part));
+        assert!(succeeds(Command::new("cp").arg("-a").args(from).arg(&aside)));
+        aside
+    }
+
+    /// Puts back what was saved.
+    fn put_back(&self, aside: &Path) {
+        let parts = PARTS.map(|part| self.daemon.scratch.at(part));
+        assert!(succeeds(Command::new("rm").arg("-rf").args(parts)));
+        assert!(succeeds(Command::new("cp").arg("-a").arg(aside.join(".")).arg(self.daemon.scratch.path())));
+    }
+
+    /// Runs `keywheel` with these arguments, killed at its `n`-th `call`; where that was.
+    fn killed_command(&self, arguments: &[&str], call: &str, n: u32) -> Option<String> {
+        let mut command = strace::command(env!("CARGO_BIN_EXE_keywheel"), call, "signal=KILL", n, &self.log);
+        command.args(arguments).env_clear().env("PATH", "/usr/bin:/bin");
+        command.env("KEYWHEEL_RUNTIME_DIR", self.daemon.scratch.at("run"));
+        let output = command.output().expect("strace is installed (apt-get install strace)");
+        let killed = output.status.code().is_none();
+        assert!(killed || output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        // What was killed is no command of its own: age, which the daemon starts for a backup.
+        tampered(&self.log)
+    }
+}
+
+/// What a daemon and its target have on the disk.
+const PARTS: [&str; 4] = ["state", "log", "www", "master.key"];
+
+#[test]
+fn i1_no_kill_at_any_call_of_a_rotation_loses_the_password() {
+    let mut patient = Patient::new("");
+    each_hit("kills of a rotation", CHANGES, |call, n| {
+        let place = patient.tamper(call, "signal=KILL", n)?;
+        patient.daemon.start();
+        patient.settles();
+        Some(place)
+    });
+}
+
+#[test]
+fn i1_no_kill_at_any_call_of_a_start_loses_the_password() {
+    let mut patient = Patient::new("");
+    // As a kill in mid-rotation leaves it.
+    assert!(patient.tamper("fdatasync", "signal=KILL", 3).is_some());
+    let aside = patient.saved(&PARTS);
+    each_hit("kills of a start", CHANGES, |call, n| {
+        patient.put_back(&aside);
+        let keywheeld = env!("CARGO_BIN_EXE_keywheeld");
+        patient.daemon.spawn_by(strace::command(keywheeld, call, "signal=KILL", n, &patient.log));
+        if serves_or_ends(&mut patient.daemon) {
+            patient.goes_on();
+        }
+        if !patient.daemon.is_gone() {
+            patient.daemon.sigterm();
+        }
+        let place = tampered(&patient.log)?;
+        patient.daemon.start();
+        patient.settles();
+        patient.daemon.sigterm();
+        Some(place)
+    });
+}
+
+/// One call fails, and the disk is sound again.
+fn fails(calls: &[&str], what: &str) {
+    let mut patient = Patient::new("");
+    each_hit(what, calls, |call, n| {
+        let place = patient.tamper(call, what, n)?;
+        patient.daemon.start();
+        let before = patient.settles();
+        assert!(rotate(&patient.daemon, "app/web").version > before.version, "{place}");
+        Some(place)
+    });
+}
+
+#[test]
+fn i1_a_full_disk_at_any_call_of_a_rotation_loses_nothing() {
+    fails(WRITES, "error=ENOSPC");
+}
+
+#[test]
+fn i1_a_flush_that_fails_at_any_call_of_a_rotation_loses_nothing() {
+    fails(FLUSHES, "error=EIO");
+}
+
+/// Kills this command at each of its calls; then the same command finishes what was begun, and the password is still
+/// handed out.
+fn kills_of(mut patient: Patient, aside: &Path, command: &[&str], secret: &Fetched) {
+    each_hit(&format!("kills of keywheel {}", command[0]), CHANGES, |call, n| {
+        patient.put_back(aside);
+        let place = patient.killed_command(command, call, n)?;
+        let again = patient.daemon.keywheel(command, "");
+        let said = String::from_utf8_lossy(&again.stderr);
+        // A restore that was done but for its last words.
+        assert!(again.status.success() || said.contains("there is a store"), "{place}: {said}");
+        patient.daemon.start();
+        settled(&patient.daemon, "app/web");
+        assert_eq!(&fetch(&patient.daemon, "app/web"), secret, "{place}");
+        patient.daemon.sigterm();
+        Some(place)
+    });
+}
+
+#[test]
+fn i1_no_kill_at_any_call_of_a_rekey_loses_the_password() {
+    for deep in [&[][..], &["--deep"]] {
+        let mut patient = Patient::new("");
+        let secret = fetch(&patient.daemon, "app/web");
+        patient.daemon.sigterm();
+        let aside = patient.saved(&PARTS);
+        let config = patient.daemon.config.display().to_string();
+        kills_of(patient, &aside, &[&["rekey", "--config", &config], deep].concat(), &secret);
+    }
+}
+
+#[test]
+fn i1_no_kill_at_any_call_of_a_repair_loses_the_password() {
+    let mut patient = Patient::new("");
+    let secret = rotate(&patient.daemon, "app/web");
+    patient.daemon.sigterm();
+    let journal = patient.daemon.scratch.at("state/store/journal");
+    let mut bytes = fs::read(&journal).expect("the journal");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&journal, bytes).expect("damaged");
+    let aside = patient.saved(&PARTS);
+    let config = patient.daemon.config.display().to_string();
+    // A copy that a kill leaves there.
+    let scratch = patient.daemon.scratch.folder("copies", 0o700).display().to_string();
+    kills_of(patient, &aside, &["doctor", "--repair", "--scratch", &scratch, "--config", &config], &secret);
+}
+
+#[test]
+fn i1_no_kill_at_any_call_of_a_restore_leaves_half_a_store() {
+    let identity = age::x25519::Identity::generate();
+    let recipient = identity.to_public().to_string();
+    let command = env!("CARGO_BIN_EXE_keywheel");
+    let mut patient = Patient::new(&format!("[backup]\nrecipients = [{recipient:?}]\ncommand = {command:?}\n"));
+    let key = patient.daemon.scratch.file("operator.key", identity.to_string().expose_secret(), 0o600);
+    let file = patient.daemon.scratch.at("keywheel.age").display().to_string();
+    let secret = fetch(&patient.daemon, "app/web");
+    patient.daemon.keywheel_ok(&["backup", &file], "");
+    patient.daemon.sigterm();
+    // A host that has lost everything but its configuration.
+    for lost in ["state/store", "log/audit.jsonl", "log/audit.jsonl.position", "master.key"] {
+        assert!(succeeds(Command::new("rm").arg("-r").arg(patient.daemon.scratch.at(lost))));
+    }
+    let aside = patient.saved(&PARTS[..3]);
+    let config = patient.daemon.config.display().to_string();
+    let key = key.display().to_string();
+    kills_of(patient, &aside, &["restore", &file, "-i", &key, "--config", &config], &secret);
+}
