@@ -457,6 +457,19 @@ fn the_second_account_shares_what_the_first_one_owns_and_was_granted() {
 }
 
 #[test]
+fn a_policy_for_the_first_account_is_one_for_the_second() {
+    let server = Postgres::start(PgOptions::default());
+    server.create_login("app_a", "a-1");
+    server.admin(
+        "CREATE ROLE app; GRANT app TO app_a; CREATE TABLE own (x int); INSERT INTO own VALUES (1); GRANT SELECT ON own TO app;
+         ALTER TABLE own ENABLE ROW LEVEL SECURITY; CREATE POLICY of_a ON own TO app_a USING (true)",
+    );
+    let place = by_tcp(&server).credential("accounts", json!(["app_a", "app_b"]));
+    yes(place.apply("app_b", "b-1", admin(&server)));
+    assert_eq!(server.psql_as("app_b", "b-1", "SELECT count(*) FROM own").expect("allowed"), "1");
+}
+
+#[test]
 fn a_rehearsal_predicts_each_no_and_changes_nothing() {
     let server = Postgres::start(PgOptions::default());
     server.create_login("app", "old");
@@ -491,7 +504,9 @@ fn an_admin_known_by_its_socket_peer_needs_no_password() {
     std::fs::write(&hba, format!("local all keywheel peer map=ops\n{rules}")).expect("written");
     let user = Command::new("id").arg("-un").output().expect("id").stdout;
     let user = String::from_utf8(user).expect("a name");
-    std::fs::write(server.data_dir.join("pg_ident.conf"), format!("ops {} keywheel\n", user.trim())).expect("written");
+    // A server that was unpacked runs where this user is called nobody.
+    let map = format!("ops {} keywheel\nops nobody keywheel\n", user.trim());
+    std::fs::write(server.data_dir.join("pg_ident.conf"), map).expect("written");
     server.admin("SELECT pg_reload_conf()");
     let folder = server.socket_dir.display().to_string();
     let place = by_tcp(&server).with("host", folder).with("admin_user", "keywheel");

@@ -4,15 +4,20 @@
 //! to run as root; under root it is started as the user `postgres` (or, without one, `nobody`).
 #![allow(dead_code, unreachable_pub, reason = "each test that includes this file uses its own part of it")]
 
+#[path = "postgres_releases.rs"]
+mod releases;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+pub use releases::Release;
 
 /// The longest that a start, a stop or one `psql` may take. Generous: the machine may be busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -42,7 +47,7 @@ pub struct Postgres {
     /// The certificate authority, in PEM; the file exists with `tls` only.
     pub ca_file: PathBuf,
     options: PgOptions,
-    binaries: PathBuf,
+    release: Release,
     log_file: PathBuf,
     server: Option<Child>,
     // Last, so that the folder goes after the server.
@@ -52,6 +57,11 @@ pub struct Postgres {
 impl Postgres {
     /// Sets up and starts a server. Panics with the server's own words when it can't be done.
     pub fn start(options: PgOptions) -> Self {
+        Self::start_release(Release::wanted(), options)
+    }
+
+    /// The same with another release, which must be here.
+    pub fn start_release(release: Release, options: PgOptions) -> Self {
         let scratch = tempfile::Builder::new().prefix("keywheel-pg-").tempdir().expect("a scratch folder");
         let at = |name: &str| scratch.path().join(name);
         fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).expect("mode of the scratch folder");
@@ -66,7 +76,7 @@ impl Postgres {
             superuser_password: random_hex(),
             ca_file: at("tls/ca.pem"),
             options,
-            binaries: binaries(),
+            release,
             log_file: at("server.log"),
             server: None,
             scratch,
@@ -77,7 +87,7 @@ impl Postgres {
             make_certificates(&this.scratch.path().join("tls"));
         }
         this.give_away();
-        let mut initdb = this.as_server_user("initdb");
+        let mut initdb = release.command("initdb");
         initdb.args(["-A", "scram-sha-256", "-U", &this.superuser, "--no-sync", "-E", "UTF8", "--locale=C", "-D"]);
         run(initdb.arg(&this.data_dir).arg("--pwfile").arg(&password_file), None);
         fs::remove_file(&password_file).expect("the password file goes");
@@ -185,6 +195,11 @@ impl Postgres {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// Its major version.
+    pub fn version(&self) -> u32 {
+        self.admin("SELECT current_setting('server_version_num')::int / 10000").parse().expect("a number")
+    }
+
     /// The process id of the postmaster.
     pub fn pid(&self) -> u32 {
         self.server.as_ref().expect("the server is running").id()
@@ -193,7 +208,7 @@ impl Postgres {
     fn try_start(&mut self) -> bool {
         let log = fs::OpenOptions::new().create(true).append(true).open(&self.log_file).expect("the log file");
         let errors = log.try_clone().expect("a second handle");
-        let mut postgres = self.as_server_user("postgres");
+        let mut postgres = self.release.command("postgres");
         postgres.arg("-D").arg(&self.data_dir).arg("-k").arg(&self.socket_dir).args(["-p", &self.port.to_string()]);
         postgres.args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "shared_buffers=16MB"]);
         postgres.args(["-c", "log_min_messages=info", "-c", "log_connections=on", "-c", "max_connections=40"]);
@@ -242,19 +257,9 @@ impl Postgres {
         }
     }
 
-    /// A command of PostgreSQL that runs as the server's user.
-    fn as_server_user(&self, name: &str) -> Command {
-        let mut command = Command::new(self.binaries.join(name));
-        command.current_dir("/").env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C");
-        if let Some((user, group)) = server_user() {
-            command.uid(user).gid(group);
-        }
-        command
-    }
-
     /// A client command that connects over TCP.
     fn client(&self, name: &str) -> Command {
-        let mut command = Command::new(self.binaries.join(name));
+        let mut command = Command::new(Release::Installed.program(name));
         command
             .current_dir("/")
             .env_clear()
@@ -266,7 +271,7 @@ impl Postgres {
     }
 
     fn give_away(&self) {
-        if let Some((user, group)) = server_user() {
+        if let Some((user, group)) = self.release.server_user() {
             let mut chown = Command::new("chown");
             chown.args(["-R", &format!("{user}:{group}")]).arg(self.scratch.path());
             run(&mut chown, None);
@@ -294,8 +299,8 @@ pub fn random_hex() -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Makes a certificate authority (`ca.pem`), a server certificate for `localhost` and 127.0.0.1 (`server.pem`) and an
-/// authority that signed neither (`other-ca.pem`) in `folder`.
+/// Makes a certificate authority (`ca.pem`), a server certificate for `localhost` and 127.0.0.1 (`server.pem`), one of a
+/// client called keywheel (`keywheel.pem`), and an authority that signed neither (`other-ca.pem`) in `folder`.
 fn make_certificates(folder: &Path) {
     let openssl = |args: &str| {
         let mut openssl = Command::new("openssl");
@@ -308,41 +313,13 @@ fn make_certificates(folder: &Path) {
              -addext keyUsage=critical,keyCertSign"
         ));
     }
+    let signed = "-days 3 -CA ca.pem -CAkey ca.key -addext basicConstraints=critical,CA:FALSE";
     openssl(&format!(
-        "req -x509 {key} -keyout server.key -out server.pem -days 3 -subj /CN=localhost -CA ca.pem -CAkey ca.key \
-         -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE"
+        "req -x509 {key} -keyout server.key -out server.pem -subj /CN=localhost {signed} \
+         -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
     ));
+    openssl(&format!("req -x509 {key} -keyout keywheel.key -out keywheel.pem -subj /CN=keywheel {signed}"));
     fs::set_permissions(folder.join("server.key"), fs::Permissions::from_mode(0o600)).expect("mode of the key");
-}
-
-/// The newest installed set of server programs: Debian keeps them out of `PATH`.
-fn binaries() -> PathBuf {
-    let mut versions: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter_map(|path| Some((path.file_name()?.to_str()?.parse().ok()?, path.join("bin"))))
-        .filter(|(_, bin)| bin.join("initdb").exists())
-        .collect();
-    versions.sort();
-    versions.pop().map(|(_, bin)| bin).unwrap_or_else(|| {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&path)
-            .find(|folder| folder.join("initdb").exists())
-            .expect("PostgreSQL is installed (apt-get install postgresql)")
-    })
-}
-
-/// Whom the server runs as, when the test runs as root.
-fn server_user() -> Option<(u32, u32)> {
-    let id = |args: &[&str]| -> Option<u32> {
-        let output = Command::new("id").args(args).stderr(Stdio::null()).output().ok()?;
-        String::from_utf8(output.stdout).ok()?.trim().parse().ok()
-    };
-    if id(&["-u"]) != Some(0) {
-        return None;
-    }
-    ["postgres", "nobody"].iter().find_map(|name| Some((id(&["-u", name])?, id(&["-g", name])?)))
 }
 
 /// Runs `command`; panics with its words when it fails.

@@ -1,6 +1,6 @@
 //! The second account of `alternate`: made after the first one's image.
 //!
-//! What is copied: membership in roles, connection limit, INHERIT, and settings (`ALTER ROLE … SET`). Privileges that were
+//! What is copied: membership in roles and how far it goes, connection limit, INHERIT, and settings (`ALTER ROLE … SET`). Privileges that were
 //! granted to the first role itself and what it owns are shared: the first role is the parent of the second. Attributes
 //! beyond LOGIN are not copied, and the answer's note says so.
 
@@ -48,8 +48,13 @@ pub(super) async fn twin(
     let mut sql =
         format!("CREATE ROLE {name} LOGIN {inherit} CONNECTION LIMIT {limit} PASSWORD {};", literal(verifier));
     let mut admin_of = Vec::new();
-    for (group, admin) in memberships(session, oid).await? {
-        sql.push_str(&format!(" GRANT {} TO {name};", identifier(&group)));
+    for membership in memberships(session, oid).await? {
+        let Membership { group, admin, uses } = membership;
+        // What is only administered was made by this role, as a rule, and is out of the admin's reach.
+        if !(admin && uses == Some((false, false))) {
+            let options = uses.map(|(inherit, set)| format!(" WITH INHERIT {inherit}, SET {set}")).unwrap_or_default();
+            sql.push_str(&format!(" GRANT {} TO {name}{options};", identifier(&group)));
+        }
         if admin {
             admin_of.push(group);
         }
@@ -86,13 +91,27 @@ pub(super) async fn twin(
     Ok((sql, Some(note)))
 }
 
-async fn memberships(session: &mut Session, oid: i64) -> Result<Vec<(String, bool)>, Reply> {
+struct Membership {
+    group: String,
+    /// With ADMIN OPTION.
+    admin: bool,
+    /// From version 16 on: with INHERIT, and with SET.
+    uses: Option<(bool, bool)>,
+}
+
+async fn memberships(session: &mut Session, oid: i64) -> Result<Vec<Membership>, Reply> {
+    // Whoever was let in by several has what any of them gave. Before version 16 there are no such columns.
     let query = sqlx::query(
-        "SELECT r.rolname::text, bool_or(m.admin_option)
+        "SELECT r.rolname::text, bool_or(m.admin_option), bool_or((to_jsonb(m)->>'inherit_option')::bool),
+                bool_or((to_jsonb(m)->>'set_option')::bool)
          FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles r ON r.oid = m.roleid
          WHERE m.member::int8 = $1 GROUP BY 1 ORDER BY 1",
     );
-    session.all(query.bind(oid)).await?.iter().map(|row| Ok((get(row, 0)?, get(row, 1)?))).collect()
+    let read = |row| {
+        let (inherit, set): (Option<bool>, Option<bool>) = (get(row, 2)?, get(row, 3)?);
+        Ok(Membership { group: get(row, 0)?, admin: get(row, 1)?, uses: inherit.zip(set) })
+    };
+    session.all(query.bind(oid)).await?.iter().map(read).collect()
 }
 
 /// Database (none for all of them), name and value.
@@ -106,11 +125,13 @@ async fn settings(session: &mut Session, oid: i64) -> Result<Vec<(Option<String>
     session.all(query.bind(oid)).await?.iter().map(|row| Ok((get(row, 0)?, get(row, 1)?, get(row, 2)?))).collect()
 }
 
-/// How many objects of the whole server the role owns, and how many name it in their privileges.
+/// How many objects of the whole server the role owns, and how many name it in their privileges or policies. Whom it has let
+/// into a role is among them from version 16 on, and no privilege.
 pub(super) async fn dependents(session: &mut Session, oid: i64) -> Result<(i64, i64), Reply> {
     let query = sqlx::query(
-        "SELECT count(*) FILTER (WHERE deptype = 'o'), count(*) FILTER (WHERE deptype = 'a')
-         FROM pg_catalog.pg_shdepend WHERE refclassid = 'pg_catalog.pg_authid'::regclass AND refobjid::int8 = $1",
+        "SELECT count(*) FILTER (WHERE deptype = 'o'), count(*) FILTER (WHERE deptype IN ('a', 'r'))
+         FROM pg_catalog.pg_shdepend WHERE refclassid = 'pg_catalog.pg_authid'::regclass AND refobjid::int8 = $1
+         AND classid <> 'pg_catalog.pg_auth_members'::regclass",
     );
     let row = session.one(query.bind(oid)).await?;
     row.map_or(Ok((0, 0)), |row| Ok((get(&row, 0)?, get(&row, 1)?)))

@@ -41,18 +41,20 @@ pub(super) async fn end(request: &Request, leased: &Leased<'_>, deadline: Deadli
     };
     let oid: i64 = sqlx::Row::try_get(&row, 0).map_err(|error| verdict::of(&error, Stage::Question))?;
     let (name, text, model) = (identifier(leased.account), literal(leased.account), identifier(leased.model));
-    session.change(format!("ALTER ROLE {name} NOLOGIN PASSWORD NULL")).await?;
-    // Only a member of a role may end its sessions and give away what it owns. The membership goes with the role.
-    let join = format!("GRANT {name} TO CURRENT_USER;");
+    // INHERIT: its own memberships are the way to the model's privileges below. All memberships go with the role.
+    session.change(format!("ALTER ROLE {name} INHERIT NOLOGIN PASSWORD NULL")).await?;
+    let fully = if session.has_grant_options() { " WITH INHERIT TRUE" } else { "" };
+    // Only who has a role's privileges may end its sessions and give away what it owns.
     session
         .change(format!(
-            "{join} SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename::text = {text}"
+            "GRANT {name} TO CURRENT_USER{fully}; SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE usename::text = {text}"
         ))
         .await
         .map_err(|reply| still_there(reply, leased, "its sessions could not be ended"))?;
     let (owned, granted) = dependents(&mut session, oid).await?;
     let clear = if owned + granted > 0 {
-        format!("REASSIGN OWNED BY {name} TO {model}; DROP OWNED BY {name};")
+        // And only to whom it has the privileges of.
+        format!("GRANT {model} TO {name}{fully}; REASSIGN OWNED BY {name} TO {model}; DROP OWNED BY {name};")
     } else {
         String::new()
     };

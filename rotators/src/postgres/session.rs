@@ -15,6 +15,8 @@ use crate::step::{Stage, of_silence};
 
 /// The first version with SCRAM-SHA-256.
 const SCRAM_SINCE: u32 = 100_000;
+/// The first version where each membership says whether it is inherited.
+const GRANT_OPTIONS_SINCE: u32 = 160_000;
 
 /// A server, as the request's settings name it.
 pub(super) struct Target {
@@ -142,6 +144,11 @@ impl Session {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether memberships are granted `WITH INHERIT`.
+    pub(super) fn has_grant_options(&self) -> bool {
+        self.connection.server_version_num().is_some_and(|version| version >= GRANT_OPTIONS_SINCE)
     }
 
     /// The first row of a question.

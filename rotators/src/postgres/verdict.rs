@@ -44,6 +44,8 @@ pub(super) fn of(error: &Error, stage: Stage) -> Reply {
     // An ERROR has undone the whole statement.
     match answer.code() {
         "42501" => Reply::no(Reason::Privilege, words),
+        // From version 16 on, to an admin that is in a role which may let others in, but does not inherit from it.
+        "XX000" if answer.message() == "no possible grantors" => Reply::no(Reason::Privilege, words),
         "42704" => Reply::no(Reason::Missing, words),
         // Password checking modules answer with these: passwordcheck with the first, credcheck with the second.
         "22023" | "28000" | "28P01" if stage == Stage::Change => Reply::no(Reason::Policy, words),
