@@ -4,6 +4,8 @@
 mod ds389;
 mod support;
 
+use std::process::Command;
+
 use ds389::{Ds389, GROUP, LEASES, LOG_LEVELS, ROTATOR, SERVICES};
 use keywheel_protocol::{By, Reason, Reply, Step};
 use serde_json::json;
@@ -20,6 +22,19 @@ fn admin(server: &Ds389) -> (By, &str, &str) {
 
 fn rehearse(place: &Place, user: &str, password: &str, login: (By, &str, &str)) -> Reply {
     place.ask(&place.request(Step::Rehearse, Some((user, password)), Some(login)))
+}
+
+/// The words and the wait of a refusal by the minimum age.
+#[track_caller]
+fn too_soon(reply: Reply) -> (String, u64) {
+    let Reply::No { reason: Reason::TooSoon, message, retry_after_s: Some(after) } = reply else { panic!("{reply:?}") };
+    (message, after)
+}
+
+/// A time as the directory writes it.
+fn time(words: &str) -> String {
+    let output = Command::new("date").args(["-u", "-d", words, "+%Y%m%d%H%M%SZ"]).output().expect("date runs");
+    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
 }
 
 #[test]
@@ -50,6 +65,175 @@ fn i8_passwords_change_and_no_log_of_the_server_shows_them() {
         assert!(log.contains(word), "{word}: the operations are in the log");
     }
     assert!(!log.contains("marker-") && !log.contains(&server.rotator_password), "no password is");
+}
+
+#[test]
+fn the_policys_refusals_are_told_apart_and_rehearsed() {
+    let server = Ds389::start();
+    let app = server.create("app", "Old-password-1");
+    let place = by_tls(&server);
+    let by_attribute = place.clone().with("method", "attribute");
+    let by_itself = (By::Account, app.as_str(), "Old-password-1");
+    server.policy(&[("passwordCheckSyntax", "on"), ("passwordMinLength", "10"), ("passwordHistory", "on")]);
+    server.policy(&[("passwordInHistory", "3"), ("passwordLockout", "on"), ("passwordMaxFailure", "4")]);
+    server.policy(&[("passwordResetFailureCount", "600")]);
+    for place in [&place, &by_attribute] {
+        for login in [by_itself, admin(&server)] {
+            for (password, words) in [("Tiny-5", "10 characters"), ("all-small-letters", "3 of capital")] {
+                let message = no(place.apply(&app, password, login), Reason::Policy);
+                assert!(message.contains("quality is insufficient"), "{message}");
+                let message = no(rehearse(place, &app, password, login), Reason::Policy);
+                assert!(message.contains("cn=config asks for") && message.contains(words), "{message}");
+            }
+        }
+    }
+    server.policy(&[("passwordMinDigits", "2")]);
+    no(place.apply(&app, "New-password-1", by_itself), Reason::Policy);
+    let message = no(rehearse(&place, &app, "New-password-1", by_itself), Reason::Policy);
+    assert!(message.contains("2 digits, and this password has 1"), "{message}");
+    server.policy(&[("passwordMinDigits", "0")]);
+    let message = no(by_attribute.apply(&app, "Tiny-5", by_itself), Reason::Policy);
+    assert!(message.contains("must be at least 10 characters long"), "the server's own words: {message}");
+    let reply = rehearse(&place, &app, "New-password-1", by_itself);
+    let Reply::Yes(rehearsed) = reply else { panic!("{reply:?}") };
+    let lockout = rehearsed.lockout.expect("the policy locks");
+    assert_eq!((lockout.failures, lockout.window_s), (4, 600));
+    let note = rehearsed.note.expect("what the policy asks for");
+    assert!(note.contains("at least 10 characters, 3 classes of characters, none of the last 3"), "{note}");
+
+    yes(place.apply(&app, "New-password-1", by_itself));
+    let by_itself = (By::Account, app.as_str(), "New-password-1");
+    for place in [&place, &by_attribute] {
+        let message = no(place.apply(&app, "Old-password-1", by_itself), Reason::Policy);
+        assert!(message.contains("used before"), "{message}");
+    }
+    yes(place.verify(&app, "New-password-1"));
+
+    server.policy(&[("passwordChange", "off")]);
+    for reply in [
+        place.apply(&app, "New-password-2", by_itself),
+        by_attribute.apply(&app, "New-password-2", by_itself),
+        rehearse(&place, &app, "New-password-2", by_itself),
+    ] {
+        no(reply, Reason::Privilege);
+    }
+    // Whom passwordAdminDN names, no policy binds; but the extended operation does not look at that.
+    server.as_on_the_page("passwordAdminDN");
+    yes(by_attribute.apply(&app, "tiny5", admin(&server)));
+    yes(by_attribute.verify(&app, "tiny5"));
+    no(place.apply(&app, "tiny4", admin(&server)), Reason::Policy);
+}
+
+#[test]
+fn a_minimum_age_is_told_with_the_time_of_the_next_try() {
+    let server = Ds389::start();
+    let app = server.create("app", "old-password");
+    let place = by_tls(&server);
+    let by_attribute = place.clone().with("method", "attribute");
+    server.policy(&[("passwordMinAge", "86400"), ("passwordHistory", "on"), ("passwordInHistory", "2")]);
+    yes(place.apply(&app, "first-password", (By::Account, &app, "old-password")));
+    let by_itself = (By::Account, app.as_str(), "first-password");
+    for place in [&place, &by_attribute] {
+        for reply in
+            [place.apply(&app, "newer-password", by_itself), rehearse(place, &app, "newer-password", by_itself)]
+        {
+            let (message, after) = too_soon(reply);
+            assert!((86_300..=86_400).contains(&after), "{after}");
+            assert!(
+                message.contains("minimum age is 1 day, last change") && message.contains("next try after"),
+                "{message}"
+            );
+        }
+        let (message, _) = too_soon(place.apply(&app, "newer-password", admin(&server)));
+        assert!(message.contains("minimum age is 1 day"), "{message}");
+    }
+    server.set(&app, &[("passwordAllowChangeTime", &time("+1290 minutes"))]);
+    for reply in [place.apply(&app, "newer-password", by_itself), rehearse(&place, &app, "newer-password", by_itself)] {
+        let (message, _) = too_soon(reply);
+        assert!(message.ends_with("minimum age is 1 day, last change 3 h ago; next try after 22 h"), "{message}");
+    }
+    // Where the policy may not be read, the account's own dates say as much.
+    let unseen = place.clone().with("policy", "cn=unseen,cn=config");
+    let (message, after) = too_soon(unseen.apply(&app, "newer-password", by_itself));
+    assert!(message.contains("its minimum age is not over; next try after 22 h") && after > 77_000, "{message}");
+
+    // An admin that the policy does not bind, by the one method that asks who it is.
+    server.as_on_the_page("passwordAdminDN");
+    yes(by_attribute.apply(&app, "newer-password", admin(&server)));
+    too_soon(place.apply(&app, "newest-password", admin(&server)));
+
+    // The entry keeps its date when the policy has no minimum age any more, and then the date means nothing.
+    server.policy(&[("passwordMinAge", "0")]);
+    let by_itself = (By::Account, app.as_str(), "newer-password");
+    yes(rehearse(&place, &app, "newest-password", by_itself));
+    let message = no(place.apply(&app, "first-password", by_itself), Reason::Policy);
+    assert!(message.contains("used before"), "{message}");
+    yes(place.apply(&app, "newest-password", by_itself));
+    yes(place.verify(&app, "newest-password"));
+}
+
+#[test]
+fn an_expired_password_is_told_from_a_wrong_one() {
+    let server = Ds389::start();
+    let app = server.create("app", "old-password");
+    let place = by_tls(&server);
+    server.policy(&[("passwordExp", "on"), ("passwordMaxAge", "3600"), ("passwordWarning", "7200")]);
+    yes(place.apply(&app, "new-password", (By::Account, &app, "old-password")));
+    // With its first warning an account is given the whole time of warning.
+    let note = yes(place.verify(&app, "new-password"));
+    assert!(note.contains("lets this password expire in 2 h"), "{note}");
+    server.set(&app, &[("passwordExpirationTime", &time("-1 hour"))]);
+    let message = no(place.verify(&app, "new-password"), Reason::Locked);
+    assert!(message.contains("the password has expired"), "{message}");
+    no(place.apply(&app, "newer-password", (By::Account, &app, "new-password")), Reason::Locked);
+    // One of its last logins is no proof.
+    server.policy(&[("passwordGraceLimit", "5")]);
+    let message = no(place.verify(&app, "new-password"), Reason::Locked);
+    assert!(message.contains("one of its last logins"), "{message}");
+    yes(place.apply(&app, "newer-password", admin(&server)));
+    yes(place.verify(&app, "newer-password"));
+}
+
+#[test]
+fn each_no_says_why_and_changes_nothing() {
+    let server = Ds389::start();
+    let app = server.create("app", "old-password");
+    let other = server.create("other", "old-password");
+    let place = by_tls(&server);
+    let by_admin = admin(&server);
+    let message = no(place.apply(&app, "new-password", (By::Admin, ROTATOR, "wrong")), Reason::Credential);
+    assert!(message.contains(ROTATOR), "{message}");
+    let nobody = format!("uid=nobody,{SERVICES}");
+    no(place.verify(&nobody, "new-password"), Reason::Credential);
+    no(rehearse(&place, &nobody, "new-password", by_admin), Reason::Missing);
+    no(place.apply(&nobody, "new-password", by_admin), Reason::Missing);
+    let by_attribute = place.clone().with("method", "attribute");
+    let by_other = (By::Admin, other.as_str(), "old-password");
+    for reply in [
+        place.apply(&app, "new-password", by_other),
+        by_attribute.apply(&app, "new-password", by_other),
+        // By this method, what is not there is told as what may not be changed.
+        by_attribute.apply(&nobody, "new-password", by_admin),
+    ] {
+        let message = no(reply, Reason::Privilege);
+        assert!(message.contains("the admin may not set the password"), "{message}");
+    }
+    // No account has a password in an entry of its kind, and then none logs in.
+    let bare = format!("uid=bare,{SERVICES}");
+    server.root(&format!("dn: {bare}\nchangetype: add\nobjectClass: account\nuid: bare\n"));
+    no(place.verify(&bare, "old-password"), Reason::Credential);
+    let message = no(place.apply(&bare, "new-password", by_admin), Reason::Unsupported);
+    assert!(message.contains("object_class"), "{message}");
+
+    // A hash is taken from whom passwordAdminDN names.
+    let hashed = by_attribute.with("scheme", "SSHA512");
+    no(hashed.apply(&app, "new-password", by_admin), Reason::Policy);
+    yes(place.verify(&app, "old-password"));
+    server.as_on_the_page("passwordAdminDN");
+    for scheme in ["SSHA512", "SSHA256", "SSHA"] {
+        yes(hashed.clone().with("scheme", scheme).apply(&app, scheme, by_admin));
+        yes(place.verify(&app, scheme));
+    }
 }
 
 #[test]
@@ -87,6 +271,33 @@ fn accounts_in_turn_are_made_useless_and_useful_again() {
     // A retire that comes late leaves the next password alone.
     yes(place.retire(&a, "old-a", admin(&server)));
     yes(place.verify(&a, "new-a"));
+}
+
+#[test]
+fn the_policy_of_a_subtree_is_found_by_its_accounts() {
+    let server = Ds389::start();
+    let app = server.create("app", "old-password");
+    let place = by_tls(&server);
+    let container = format!("cn=nsPwPolicyContainer,{SERVICES}");
+    let policy = format!("cn=strict,{container}");
+    server.policy(&[("nsslapd-pwpolicy-local", "on"), ("passwordMinLength", "4"), ("passwordCheckSyntax", "on")]);
+    server.root(&format!(
+        "dn: {container}\nchangetype: add\nobjectClass: nsContainer\ncn: nsPwPolicyContainer\n\n\
+         dn: {policy}\nchangetype: add\nobjectClass: ldapSubentry\nobjectClass: passwordPolicy\ncn: strict\n\
+         passwordCheckSyntax: on\npasswordMinLength: 14\npasswordMinCategories: 1\npasswordLockout: on\n\
+         passwordMaxFailure: 6\npasswordResetFailureCount: 300\n\n\
+         dn: {app}\nchangetype: modify\nadd: pwdPolicySubentry\npwdPolicySubentry: {policy}\n"
+    ));
+    let by_itself = (By::Account, app.as_str(), "old-password");
+    for login in [by_itself, admin(&server)] {
+        let message = no(rehearse(&place, &app, "short-one", login), Reason::Policy);
+        assert!(message.contains(&policy) && message.contains("14 characters"), "{message}");
+        let Reply::Yes(rehearsed) = rehearse(&place, &app, "long-password-1", login) else { panic!("a yes") };
+        let lockout = rehearsed.lockout.expect("it locks");
+        assert_eq!((lockout.failures, lockout.window_s), (6, 300));
+    }
+    no(place.apply(&app, "short-one", by_itself), Reason::Policy);
+    yes(place.apply(&app, "long-password-1", by_itself));
 }
 
 #[test]

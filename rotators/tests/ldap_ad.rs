@@ -68,7 +68,7 @@ fn the_domains_refusals_are_told_apart_and_rehearsed() {
     server.domain(&locks);
 
     // Each no is what the rehearsal had said, as far as it can be known before.
-    for (password, words) in [("Tiny-1", "10 characters"), ("all-small-letters", "three of capital")] {
+    for (password, words) in [("Tiny-1", "10 characters"), ("all-small-letters", "3 of capital")] {
         let said = no(place.apply("app", password, by_itself), Reason::Policy);
         assert!(said.contains("0000052D"), "{said}");
         let said = no(rehearse(&place, "app", password, by_itself), Reason::Policy);
@@ -81,7 +81,7 @@ fn the_domains_refusals_are_told_apart_and_rehearsed() {
     let lockout = rehearsed.lockout.expect("the domain locks");
     assert_eq!((lockout.failures, lockout.window_s), (3, 300));
     let note = rehearsed.note.expect("what it asks for");
-    assert!(note.contains("at least 10 characters, three classes of characters, none of the last 3"), "{note}");
+    assert!(note.contains("at least 10 characters, 3 classes of characters, none of the last 3"), "{note}");
     yes(place.verify("app", "Old-password-1"));
 
     no(place.apply("nobody", "New-password-1", admin(&server)), Reason::Missing);
