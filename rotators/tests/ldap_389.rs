@@ -173,6 +173,45 @@ fn a_minimum_age_is_told_with_the_time_of_the_next_try() {
 }
 
 #[test]
+fn a_locked_account_is_told_from_a_wrong_password() {
+    let server = Ds389::start();
+    let app = server.create("app", "old-password");
+    server.policy(&[("passwordLockout", "on"), ("passwordMaxFailure", "2"), ("passwordLockoutDuration", "600")]);
+    let place = by_tls(&server);
+    let facts = || {
+        let Reply::Yes(found) = place.ask(&place.request(Step::Discover, None, Some(admin(&server)))) else { panic!() };
+        let mut accounts = found.accounts.expect("accounts").into_iter();
+        accounts.find(|account| account.name == app).expect("the account").facts
+    };
+    // Until it is over, and until an admin ends it.
+    for (unlock, password, new) in [("on", "old-password", "new-password"), ("off", "new-password", "newer-password")] {
+        server.policy(&[("passwordUnlock", unlock)]);
+        for _ in 0..2 {
+            no(place.verify(&app, "wrong"), Reason::Credential);
+        }
+        let message = no(place.verify(&app, password), Reason::Locked);
+        assert!(message.contains("the account is locked"), "{message}");
+        no(place.apply(&app, new, (By::Account, &app, password)), Reason::Locked);
+        assert_eq!(facts()["locked"], true, "{:?}", facts());
+        // The admin's new password ends the lock-out.
+        yes(place.apply(&app, new, admin(&server)));
+        yes(place.verify(&app, new));
+        assert!(!facts().contains_key("locked"), "its date stays, and means nothing: {:?}", facts());
+    }
+    server.set(&app, &[("nsAccountLock", "true")]);
+    let message = no(place.verify(&app, "newer-password"), Reason::Locked);
+    assert!(message.contains("the account is inactive"), "{message}");
+    assert_eq!(facts()["disabled"], true);
+    for reply in [
+        place.apply(&app, "newest-password", admin(&server)),
+        rehearse(&place, &app, "newest-password", admin(&server)),
+    ] {
+        let message = no(reply, Reason::Locked);
+        assert!(message.contains("enable it first"), "{message}");
+    }
+}
+
+#[test]
 fn an_expired_password_is_told_from_a_wrong_one() {
     let server = Ds389::start();
     let app = server.create("app", "old-password");
@@ -298,6 +337,36 @@ fn the_policy_of_a_subtree_is_found_by_its_accounts() {
     }
     no(place.apply(&app, "short-one", by_itself), Reason::Policy);
     yes(place.apply(&app, "long-password-1", by_itself));
+}
+
+#[test]
+fn discover_lists_the_accounts_page_by_page() {
+    let server = Ds389::start();
+    let many: String = (0..620)
+        .map(|number| {
+            format!("dn: uid=many{number},{SERVICES}\nchangetype: add\nobjectClass: account\nuid: many{number}\n\n")
+        })
+        .collect();
+    server.root(&many);
+    let app = server.create("app", "old-password");
+    server.policy(&[("passwordTrackUpdateTime", "on")]);
+    let place = by_tls(&server);
+    yes(place.apply(&app, "new-password", admin(&server)));
+    let discover = || place.ask(&place.request(Step::Discover, None, Some(admin(&server))));
+    let found = || {
+        let reply = discover();
+        let Reply::Yes(found) = reply else { panic!("{reply:?}") };
+        found.accounts.expect("accounts")
+    };
+    let accounts = found();
+    assert_eq!(accounts.len(), 621, "those that the page's rights show");
+    let app = accounts.iter().find(|account| account.name == app).expect("the account");
+    assert!(app.facts.contains_key("password_age"), "{:?}", app.facts);
+    server.set("cn=config,cn=ldbm database,cn=plugins,cn=config", &[("nsslapd-lookthroughlimit", "300")]);
+    let message = no(discover(), Reason::Unsupported);
+    assert!(message.contains("does not look through so many entries"), "{message}");
+    server.as_on_the_page("nsLookThroughLimit");
+    assert_eq!(found().len(), 621);
 }
 
 #[test]
