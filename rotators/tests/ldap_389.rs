@@ -212,6 +212,59 @@ fn a_locked_account_is_told_from_a_wrong_password() {
 }
 
 #[test]
+fn a_login_that_may_only_change_its_password_is_a_no_and_an_admins_change_is_made_useful() {
+    let server = Ds389::start();
+    let app = server.create("app", "old-password");
+    server.policy(&[("passwordMustChange", "on"), ("passwordExp", "on"), ("passwordMaxAge", "8640000")]);
+    let place = by_tls(&server);
+    let by_attribute = place.clone().with("method", "attribute");
+    // By the attribute, only those that passwordAdminDN names leave the mark.
+    assert_eq!(yes(by_attribute.apply(&app, "newest-password", admin(&server))), "");
+    server.as_on_the_page("passwordAdminDN");
+    for (place, new) in [(&place, "new-password"), (&by_attribute, "newer-password")] {
+        let note = yes(place.apply(&app, new, admin(&server)));
+        assert!(note.contains("passwordExpirationTime") && note.contains("was cleared"), "{note}");
+        yes(place.verify(&app, new));
+    }
+    // Made useful, the password still has an end.
+    let entry = server.entry(&app, &["passwordExpirationTime"]);
+    assert!(entry.contains("passwordExpirationTime: 2"), "{entry}");
+
+    server.set(&app, &[("passwordExpirationTime", "19700101000000Z")]);
+    let message = no(place.verify(&app, "newer-password"), Reason::Locked);
+    assert!(message.contains("must be changed"), "{message}");
+    // The account itself can still get out of it.
+    yes(place.apply(&app, "own-password", (By::Account, &app, "newer-password")));
+    yes(place.verify(&app, "own-password"));
+
+    // An admin that may not clear it says so, if it may see it.
+    server.root(&format!("dn: {SERVICES}\nchangetype: modify\ndelete: aci\n"));
+    let may = "(targetattr=\"userPassword\")(version 3.0; acl \"half\"; allow (write) userdn=\"ldap:///all\";)";
+    let sees = "(targetattr=\"objectClass || passwordExpirationTime\")(version 3.0; acl \"sees\"; allow (read, search) userdn=\"ldap:///all\";)";
+    server.root(&format!("dn: {SERVICES}\nchangetype: modify\nadd: aci\naci: {may}\naci: {sees}\n"));
+    let note = yes(place.apply(&app, "newest-password", admin(&server)));
+    assert!(note.contains("could not clear passwordExpirationTime"), "{note}");
+    no(place.verify(&app, "newest-password"), Reason::Locked);
+}
+
+/// It answers a change of the attribute before it has done what its policy makes of it.
+#[test]
+fn what_the_policy_does_after_the_answer_is_waited_for() {
+    let server = Ds389::start();
+    let app = server.create("app", "old-password");
+    server.policy(&[("passwordMustChange", "on"), ("passwordLockout", "on"), ("passwordMaxFailure", "1")]);
+    server.as_on_the_page("passwordAdminDN");
+    let place = by_tls(&server).with("method", "attribute");
+    for number in 0..12 {
+        no(place.verify(&app, "wrong"), Reason::Credential);
+        let new = format!("password-{number}");
+        let note = yes(place.apply(&app, &new, admin(&server)));
+        assert!(note.contains("was cleared"), "{number}: {note}");
+        yes(place.verify(&app, &new));
+    }
+}
+
+#[test]
 fn an_expired_password_is_told_from_a_wrong_one() {
     let server = Ds389::start();
     let app = server.create("app", "old-password");

@@ -80,7 +80,7 @@ async fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
         Err(refused) => return Err(in_time_words(&mut session, &target, &account, by, refused).await),
         Ok(()) => {}
     }
-    let note = if by == By::Admin { change::make_usable(&mut session, &account).await } else { None };
+    let note = if by == By::Admin { change::make_usable(&mut session, &target, &account).await } else { None };
     let policy = policy::Policy::of(&mut session, &target, &account).await.ok().flatten();
     Ok(Reply::Yes(Yes { note, lockout: policy.and_then(|policy| policy.lockout), ..Yes::default() }))
 }
