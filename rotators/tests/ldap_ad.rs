@@ -224,13 +224,17 @@ fn i8_a_lease_is_a_user_of_the_domain_that_comes_and_goes() {
         .credential("expires_in_s", 3600)
         .credential("lease_dn", format!("CN={{}},OU=Leases,{SUFFIX}"))
         .credential("groups", format!("CN=readers,OU=Leases,{SUFFIX}"));
-    let by_admin = (By::Admin, ADMINISTRATOR, server.administrator_password.as_str());
-    // The rotator may reset passwords of others and make nothing.
+    let by_admin = admin(&server);
+    // It may reset passwords of others, and make nothing yet.
     for reply in
         [rehearse(&place, ACCOUNT, "Marker-1", admin(&server)), place.apply(ACCOUNT, "Marker-1", admin(&server))]
     {
         no(reply, Reason::Privilege);
     }
+    server.delegate("rotator", "OU=Leases,DC=corp,DC=example", &format!("OU=Leases,{SUFFIX}"));
+    let message = no(place.apply(ACCOUNT, "Marker-1", by_admin), Reason::Privilege);
+    assert!(message.contains("may not change member"), "{message}");
+    server.delegate("rotator", "CN=readers,OU=Groups,DC=corp,DC=example", &format!("CN=readers,OU=Leases,{SUFFIX}"));
     yes(rehearse(&place, ACCOUNT, "Marker-1", by_admin));
     no(place.apply(ACCOUNT, "x", by_admin), Reason::Policy);
     no(place.verify(ACCOUNT, "x"), Reason::Credential);
