@@ -2,6 +2,8 @@
 
 #[path = "support/certificate.rs"]
 mod certificate;
+#[path = "../../tests/support/ds389.rs"]
+mod ds389;
 #[path = "../../tests/support/kdc.rs"]
 mod kdc;
 #[path = "../../tests/support/local_accounts.rs"]
@@ -35,6 +37,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use ds389::Ds389;
 use kdc::Kdc;
 use local_accounts::Accounts;
 use mariadb::MariaDb;
@@ -332,6 +335,23 @@ fn ldap_keeps_the_contract_by_itself_and_by_the_admin() {
     let secrets = json!({ "current": current, "new": new, "login": { "by": "admin", "fields": admin } });
     assert_passes("ldap", &tls, secrets, 0);
     assert!(server.login_works(&app, "marker-second"));
+}
+
+#[test]
+fn ldap_keeps_the_contract_at_389_directory_server_by_each_method() {
+    let server = Ds389::start();
+    let app = server.create("app", "marker-first");
+    let (port, ca) = (format!("port={}", server.port), format!("ca_file={}", server.ca_file.display()));
+    let current = json!({ "username": app, "password": "marker-first" });
+    let new = json!({ "username": app, "password": "marker-second" });
+    let admin = json!({ "username": ds389::ROTATOR, "password": server.rotator_password });
+    let login = json!({ "by": "admin", "fields": admin });
+    for method in ["method=passmod", "method=attribute"] {
+        let tls = ["--target", "host=127.0.0.1", "--target", &port, "--target", &ca, "--target", method];
+        assert_passes("ldap", &tls, json!({ "current": current, "new": new }), 0);
+        assert_passes("ldap", &tls, json!({ "current": new, "new": current, "login": login }), 0);
+    }
+    assert!(server.login_works(&app, "marker-first"));
 }
 
 #[test]

@@ -4,6 +4,8 @@
 
 #[path = "support/certificate.rs"]
 mod certificate;
+#[path = "../../tests/support/ds389.rs"]
+mod ds389;
 #[path = "../../tests/support/kdc.rs"]
 mod kdc;
 #[path = "../../tests/support/local_accounts.rs"]
@@ -22,6 +24,7 @@ mod test_server;
 
 use std::os::unix::process::ExitStatusExt;
 
+use ds389::Ds389;
 use kdc::Kdc;
 use keywheel_protocol::{By, Reason, Reply, Step};
 use keywheel_rotators::FAIL_POINTS;
@@ -124,6 +127,20 @@ fn i1_ldap_workers_may_die_anywhere() {
     let place = Place::new("ldap", json!({ "host": "127.0.0.1", "port": server.port, "ca_file": server.ca_file }));
     let admin = (By::Admin, slapd::ROTATOR, server.rotator_password.as_str());
     loop_over_all(&place, &app, admin, |password| server.login_works(&app, password));
+}
+
+#[test]
+fn i1_ldap_workers_may_die_anywhere_at_389_directory_server() {
+    let server = Ds389::start();
+    let app = server.create("app", "first");
+    let place = Place::new("ldap", json!({ "host": "127.0.0.1", "port": server.port, "ca_file": server.ca_file }));
+    let admin = (By::Admin, ds389::ROTATOR, server.rotator_password.as_str());
+    for method in ["passmod", "attribute"] {
+        server.set(&app, &[("userPassword", "first")]);
+        loop_over_all(&place.clone().with("method", method), &app, admin, |password| {
+            server.login_works(&app, password)
+        });
+    }
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn the_domains_refusals_are_told_apart_and_rehearsed() {
     server.domain(&locks);
 
     // Each no is what the rehearsal had said, as far as it can be known before.
-    for (password, words) in [("Tiny-1", "10 characters"), ("all-small-letters", "three of capital")] {
+    for (password, words) in [("Tiny-1", "10 characters"), ("all-small-letters", "3 of capital")] {
         let said = no(place.apply("app", password, by_itself), Reason::Policy);
         assert!(said.contains("0000052D"), "{said}");
         let said = no(rehearse(&place, "app", password, by_itself), Reason::Policy);
@@ -81,7 +81,7 @@ fn the_domains_refusals_are_told_apart_and_rehearsed() {
     let lockout = rehearsed.lockout.expect("the domain locks");
     assert_eq!((lockout.failures, lockout.window_s), (3, 300));
     let note = rehearsed.note.expect("what it asks for");
-    assert!(note.contains("at least 10 characters, three classes of characters, none of the last 3"), "{note}");
+    assert!(note.contains("at least 10 characters, 3 classes of characters, none of the last 3"), "{note}");
     yes(place.verify("app", "Old-password-1"));
 
     no(place.apply("nobody", "New-password-1", admin(&server)), Reason::Missing);
@@ -224,13 +224,17 @@ fn i8_a_lease_is_a_user_of_the_domain_that_comes_and_goes() {
         .credential("expires_in_s", 3600)
         .credential("lease_dn", format!("CN={{}},OU=Leases,{SUFFIX}"))
         .credential("groups", format!("CN=readers,OU=Leases,{SUFFIX}"));
-    let by_admin = (By::Admin, ADMINISTRATOR, server.administrator_password.as_str());
-    // The rotator may reset passwords of others and make nothing.
+    let by_admin = admin(&server);
+    // It may reset passwords of others, and make nothing yet.
     for reply in
         [rehearse(&place, ACCOUNT, "Marker-1", admin(&server)), place.apply(ACCOUNT, "Marker-1", admin(&server))]
     {
         no(reply, Reason::Privilege);
     }
+    server.delegate("rotator", "OU=Leases,DC=corp,DC=example", &format!("OU=Leases,{SUFFIX}"));
+    let message = no(place.apply(ACCOUNT, "Marker-1", by_admin), Reason::Privilege);
+    assert!(message.contains("may not change member"), "{message}");
+    server.delegate("rotator", "CN=readers,OU=Groups,DC=corp,DC=example", &format!("CN=readers,OU=Leases,{SUFFIX}"));
     yes(rehearse(&place, ACCOUNT, "Marker-1", by_admin));
     no(place.apply(ACCOUNT, "x", by_admin), Reason::Policy);
     no(place.verify(ACCOUNT, "x"), Reason::Credential);

@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// The longest that a start may take. Generous: the machine may be busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// What the page says to operators.
+const PAGE: &str = include_str!("../../docs/rotators/ldap.md");
+
 /// Where everything is.
 pub const SUFFIX: &str = "DC=ex,DC=test";
 /// Where the accounts are that [`Samba::create`] makes.
@@ -71,7 +74,7 @@ impl Samba {
         this.admin(&format!("dn: {PEOPLE}\nchangetype: add\nobjectClass: organizationalUnit\n"));
         this.domain(&[("minPwdAge", "0")]);
         this.create("rotator", &this.rotator_password);
-        this.delegate("rotator");
+        this.delegate("rotator", "OU=Services,DC=corp,DC=example", PEOPLE);
         this
     }
 
@@ -132,22 +135,18 @@ impl Samba {
         files.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat()
     }
 
-    /// The right to reset passwords of the users under [`PEOPLE`], and to write `pwdLastSet`, and no other.
-    fn delegate(&self, name: &str) {
+    /// Gives an account the rights at an entry that the page names for one of its own, word for word.
+    pub fn delegate(&self, name: &str, on_the_page: &str, dn: &str) {
         let database = self.scratch.path().join("dc/private/sam.ldb");
         let mut show = Command::new("samba-tool");
         show.args(["user", "show", name, "--attributes=objectSid", "-H"]).arg(&database);
         let output = run(&mut show, "");
         let shown = String::from_utf8_lossy(&output.stdout).into_owned();
         let sid = shown.lines().find_map(|line| line.strip_prefix("objectSid: ")).expect("a SID");
-        let (reset, last_set, users) = (
-            "00299570-246d-11d0-a768-00aa006e0529",
-            "bf967a0a-0de6-11d0-a285-00aa003049e2",
-            "bf967aba-0de6-11d0-a285-00aa003049e2",
-        );
-        let sddl = format!("(OA;CIIO;CR;{reset};{users};{sid})(OA;CIIO;WP;{last_set};{users};{sid})");
+        let rights = PAGE.split_once(&format!("--objectdn=\"{on_the_page}\" --sddl=\"")).expect("it is on the page").1;
+        let sddl = rights.split('"').next().unwrap_or_default().replace("SID", sid);
         let mut dsacl = Command::new("samba-tool");
-        dsacl.args(["dsacl", "set", "--objectdn", PEOPLE, "--sddl", &sddl, "-H"]).arg(&database);
+        dsacl.args(["dsacl", "set", "--objectdn", dn, "--sddl", &sddl, "-H"]).arg(&database);
         run(dsacl.arg("-s").arg(self.scratch.path().join("dc/etc/smb.conf")), "");
     }
 

@@ -22,6 +22,7 @@ pub(super) const ATTRIBUTES: &[&str] = &[
     "passwordExpirationTime",
     "passwordRetryCount",
     "passwordAllowChangeTime",
+    "pwdUpdateTime",
     "accountUnlockTime",
     "nsAccountLock",
     "lastLoginTime",
@@ -63,7 +64,9 @@ impl Account {
     pub(super) fn changed(&self) -> Option<i64> {
         let attributes = &self.attributes;
         let set = attributes.one("pwdLastSet").and_then(time::windows);
-        set.or_else(|| attributes.one("pwdChangedTime").and_then(time::generalized))
+        set.or_else(|| {
+            ["pwdChangedTime", "pwdUpdateTime"].iter().find_map(|name| time::generalized(attributes.one(name)?))
+        })
     }
 
     /// Whether the password must be changed before the account can be used.
@@ -98,9 +101,18 @@ impl Account {
     }
 
     /// Whether it is locked out, as far as the directory shows it; a lock-out that is over may still be shown.
-    pub(super) fn is_locked(&self) -> bool {
+    pub(super) fn is_locked(&self, now: i64) -> bool {
         let computed = self.attributes.number("msDS-User-Account-Control-Computed");
-        computed.is_some_and(|bits| bits & LOCKED_OUT != 0) || self.attributes.one("pwdAccountLockedTime").is_some()
+        computed.is_some_and(|bits| bits & LOCKED_OUT != 0)
+            || self.attributes.one("pwdAccountLockedTime").is_some()
+            || self.is_locked_until(now)
+    }
+
+    /// As 389 Directory Server writes it: the time stays after the lock-out has ended, and 1970 means that only an admin ends it.
+    fn is_locked_until(&self, now: i64) -> bool {
+        let until = self.attributes.one("accountUnlockTime").and_then(time::generalized);
+        self.attributes.number("passwordRetryCount").is_some_and(|failures| failures > 0)
+            && until.is_some_and(|until| until <= 0 || until > now)
     }
 
     /// Why an admin's new password must not, or would not, make the account usable.

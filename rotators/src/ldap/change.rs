@@ -1,11 +1,14 @@
 //! The change itself, by each method, and what must follow an admin's.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use keywheel_protocol::{By, Reason, Reply, Secret};
 use ldap3::{LdapResult, Mod};
+use tokio::time::sleep;
 
 use super::account::{self, Account};
+use super::policy::Policy;
 use super::ppolicy::Told;
 use super::root::Flavour;
 use super::scheme::{self, Octets, Scheme};
@@ -13,6 +16,10 @@ use super::session::{Session, replace};
 use super::target::{Method, Target, wrong};
 use super::verdict::{self, rc, words};
 use crate::failpoint;
+
+/// How often, and how long apart, an account is looked at for what its policy has made of a change.
+const LOOKS: usize = 10;
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A password to be set.
 pub(super) struct Change<'a> {
@@ -70,9 +77,8 @@ impl Change<'_> {
 
 /// Takes back what some servers do to a password that an admin has set: the account may log in then, but only to change it.
 /// Gives what the operator should know. The password is set by now, whatever becomes of this.
-pub(super) async fn make_usable(session: &mut Session, account: &Account) -> Option<String> {
-    let entry = session.read(&account.name, account::ATTRIBUTES).await.ok().flatten()?;
-    if !Account::of(entry, session.root.flavour).must_change() {
+pub(super) async fn make_usable(session: &mut Session, target: &Target, account: &Account) -> Option<String> {
+    if !as_left(session, target, account).await?.must_change() {
         return None;
     }
     let attribute = |name: &str| Octets::of(name.as_bytes());
@@ -93,6 +99,23 @@ pub(super) async fn make_usable(session: &mut Session, account: &Account) -> Opt
          admin write it, or turn the policy's rule off",
         account.name
     ))
+}
+
+/// The account as the change leaves it. 389 Directory Server answers a change of the attribute before it has written down what the
+/// policy makes of it, so there it is looked at until that is done, or not to be expected any more.
+async fn as_left(session: &mut Session, target: &Target, account: &Account) -> Option<Account> {
+    let late = session.root.flavour == Flavour::Ds389 && target.method(Flavour::Ds389) == Method::Attribute;
+    let policy = if late { Policy::of(session, target, account).await.ok().flatten() } else { None };
+    let marks = policy.is_some_and(|policy| policy.must_change);
+    for _ in 0..LOOKS {
+        let entry = session.read(&account.name, account::ATTRIBUTES).await.ok().flatten()?;
+        let left = Account::of(entry, session.root.flavour);
+        if !late || left.must_change() || !(marks || left.is_locked(session.root.now)) {
+            return Some(left);
+        }
+        sleep(LOOK).await;
+    }
+    None
 }
 
 /// A password in braces would be taken for the name of a scheme, and what follows for a hash.

@@ -71,7 +71,7 @@ fn listed(session: &Session, target: &Target, account: Account) -> Listed {
     fact("password_age", ago(account.changed()));
     for (name, is) in [
         ("disabled", account.is_disabled()),
-        ("locked", account.is_locked()),
+        ("locked", account.is_locked(session.root.now)),
         ("must_change", account.must_change()),
         ("password_expired", account.password_has_expired()),
         ("password_never_expires", account.password_never_expires()),

@@ -129,7 +129,7 @@ async fn furnish(
         Account { name: entry.name.clone(), flavour: session.root.flavour, attributes: Attributes::default() };
     if session.root.flavour != Flavour::Ad {
         Change { account: &account, old: None, new: password }.send(session, target).await?;
-        return Ok(change::make_usable(session, &account).await);
+        return Ok(change::make_usable(session, target, &account).await);
     }
     let text = |text: &str| Octets::of(text.as_bytes());
     let mut changes =

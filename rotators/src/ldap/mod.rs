@@ -80,18 +80,17 @@ async fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
         Err(refused) => return Err(in_time_words(&mut session, &target, &account, by, refused).await),
         Ok(()) => {}
     }
-    let note = if by == By::Admin { change::make_usable(&mut session, &account).await } else { None };
+    let note = if by == By::Admin { change::make_usable(&mut session, &target, &account).await } else { None };
     let policy = policy::Policy::of(&mut session, &target, &account).await.ok().flatten();
     Ok(Reply::Yes(Yes { note, lockout: policy.and_then(|policy| policy.lockout), ..Yes::default() }))
 }
 
-/// A refusal by the minimum age with the time of the next try, if that can be seen. Windows and 389 Directory Server tell no
-/// more than that the policy forbids it; while the age is not over, no other password would be taken either.
+/// A refusal by the minimum age with the time of the next try, if that can be seen. Windows tells no more than that the policy
+/// forbids it; while the age is not over, no other password would be taken either.
 async fn in_time_words(session: &mut Session, target: &Target, account: &Account, by: By, refused: Reply) -> Reply {
     let may_be = match (&refused, session.root.flavour) {
         (Reply::No { reason: Reason::TooSoon, .. }, _) => true,
         (Reply::No { reason: Reason::Policy, .. }, Flavour::Ad) => by == By::Account,
-        (Reply::No { reason: Reason::Policy, .. }, Flavour::Ds389) => true,
         _ => false,
     };
     let known = if may_be { too_soon(session, target, account).await } else { None };

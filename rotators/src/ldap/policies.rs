@@ -43,6 +43,11 @@ const OF_AD: &[&str] = &[
 const OF_389: &[&str] = &[
     "passwordCheckSyntax",
     "passwordMinLength",
+    "passwordMinCategories",
+    "passwordMinUppers",
+    "passwordMinLowers",
+    "passwordMinDigits",
+    "passwordMinSpecials",
     "passwordMinAge",
     "passwordInHistory",
     "passwordHistory",
@@ -53,8 +58,9 @@ const OF_389: &[&str] = &[
     "passwordMustChange",
 ];
 
-/// `DOMAIN_PASSWORD_COMPLEX` of `pwdProperties`.
+/// `DOMAIN_PASSWORD_COMPLEX` of `pwdProperties`, and how many classes of characters it asks for.
 const COMPLEX: u64 = 1;
+const COMPLEX_CLASSES: u64 = 3;
 /// The longest window that is believed; longer ones mean never.
 const SPAN_MAX_S: u64 = 100 * 365 * 86_400;
 
@@ -88,13 +94,12 @@ impl Policy {
             source,
             min_length: if checks { number("pwdMinLength") } else { 0 },
             max_length: policy.number("pwdMaxLength").filter(|length| checks && *length > 0),
-            complex: false,
-            no_name: false,
             min_age_s: number("pwdMinAge"),
             history: number("pwdInHistory"),
             lockout: lockout(policy.flag("pwdLockout"), number("pwdMaxFailure"), number("pwdFailureCountInterval")),
             by_account: policy.one("pwdAllowUserChange").is_none() || policy.flag("pwdAllowUserChange"),
             must_change: policy.flag("pwdMustChange"),
+            ..Self::default()
         }
     }
 
@@ -112,25 +117,26 @@ impl Policy {
         Self {
             source,
             min_length: number("msDS-MinimumPasswordLength", "minPwdLength"),
-            max_length: None,
-            complex,
+            classes: if complex { COMPLEX_CLASSES } else { 0 },
+            // Samba doesn't look at that.
             no_name: complex && !samba,
             min_age_s: span("msDS-MinimumPasswordAge", "minPwdAge"),
             history: number("msDS-PasswordHistoryLength", "pwdHistoryLength"),
             lockout: lockout(threshold > 0, threshold, window_s),
             by_account: true,
-            must_change: false,
+            ..Self::default()
         }
     }
 
     fn of_389(source: String, policy: &Attributes) -> Self {
         let number = |name: &str| policy.number(name).unwrap_or_default();
+        let checked = |name: &str| if policy.flag("passwordCheckSyntax") { number(name) } else { 0 };
         Self {
             source,
-            min_length: if policy.flag("passwordCheckSyntax") { number("passwordMinLength") } else { 0 },
-            max_length: None,
-            complex: false,
-            no_name: false,
+            min_length: checked("passwordMinLength"),
+            classes: checked("passwordMinCategories"),
+            of_class: ["passwordMinUppers", "passwordMinLowers", "passwordMinDigits", "passwordMinSpecials"]
+                .map(checked),
             min_age_s: number("passwordMinAge"),
             history: if policy.flag("passwordHistory") { number("passwordInHistory") } else { 0 },
             lockout: lockout(
@@ -140,6 +146,7 @@ impl Policy {
             ),
             by_account: policy.one("passwordChange").is_none() || policy.flag("passwordChange"),
             must_change: policy.flag("passwordMustChange"),
+            ..Self::default()
         }
     }
 }
@@ -192,7 +199,7 @@ mod tests {
             ("lockOutObservationWindow", "-18000000000"),
         ]);
         let policy = Policy::of_ad("DC=ex".to_owned(), &domain, false);
-        assert_eq!((policy.min_length, policy.complex, policy.min_age_s, policy.history), (10, true, 86_400, 24));
+        assert_eq!((policy.min_length, policy.classes, policy.min_age_s, policy.history), (10, 3, 86_400, 24));
         assert_eq!(policy.lockout, Some(Lockout { failures: 3, window_s: 1_800 }));
         let fine = attributes(&[
             ("msDS-MinimumPasswordLength", "20"),
@@ -200,7 +207,7 @@ mod tests {
             ("msDS-LockoutThreshold", "0"),
         ]);
         let policy = Policy::of_ad("CN=pso".to_owned(), &fine, false);
-        assert_eq!((policy.min_length, policy.complex, policy.lockout), (20, false, None));
+        assert_eq!((policy.min_length, policy.classes, policy.lockout), (20, 0, None));
         let behera = attributes(&[("pwdMinLength", "8"), ("pwdLockout", "TRUE"), ("pwdMaxFailure", "5")]);
         let policy = Policy::of_openldap("cn=default".to_owned(), &behera);
         assert_eq!((policy.min_length, policy.by_account), (0, true), "without pwdCheckQuality nothing is checked");

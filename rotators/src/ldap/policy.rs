@@ -6,8 +6,16 @@ use super::account::Account;
 use super::root::Flavour;
 use super::time;
 
-/// How many of the classes of characters a complex password has.
-const CLASSES: usize = 3;
+/// A class of characters: its name, and what belongs to it.
+type Class = (&'static str, fn(char) -> bool);
+
+/// The classes of characters that policies tell apart.
+const CLASSES: [Class; 4] = [
+    ("capital letters", |c| c.is_ascii_uppercase()),
+    ("small letters", |c| c.is_ascii_lowercase()),
+    ("digits", |c| c.is_ascii_digit()),
+    ("other characters", |c| !c.is_alphanumeric()),
+];
 /// A shorter account name may be part of a complex password.
 const NAME_IN_PASSWORD_MIN: usize = 3;
 
@@ -18,9 +26,11 @@ pub(super) struct Policy {
     pub(super) source: String,
     pub(super) min_length: u64,
     pub(super) max_length: Option<u64>,
-    /// Three classes of characters are asked for.
-    pub(super) complex: bool,
-    /// And the account's name must not be in it; Samba doesn't look at that.
+    /// So many of [`CLASSES`] are asked for.
+    pub(super) classes: u64,
+    /// And so many characters of each.
+    pub(super) of_class: [u64; CLASSES.len()],
+    /// The account's name must not be in it.
     pub(super) no_name: bool,
     pub(super) min_age_s: u64,
     pub(super) history: u64,
@@ -43,16 +53,13 @@ impl Policy {
         if let Some(max) = self.max_length.filter(|max| length > *max) {
             return offends(format!("at most {max} characters, and this password has {length}"));
         }
-        if self.complex {
-            let classes: [fn(char) -> bool; 4] = [
-                |c| c.is_ascii_uppercase(),
-                |c| c.is_ascii_lowercase(),
-                |c| c.is_ascii_digit(),
-                |c| !c.is_alphanumeric(),
-            ];
-            let present = classes.iter().filter(|class| text.chars().any(**class)).count();
-            if present < CLASSES {
-                return offends("three of capital letters, small letters, digits and other characters".to_owned());
+        let counts = CLASSES.map(|(_, class)| text.chars().map(|c| u64::from(class(c))).sum::<u64>());
+        if counts.map(|count| u64::from(count > 0)).iter().sum::<u64>() < self.classes {
+            return offends(format!("{} of capital letters, small letters, digits and other characters", self.classes));
+        }
+        for ((least, count), (name, _)) in self.of_class.iter().zip(counts).zip(CLASSES) {
+            if count < *least {
+                return offends(format!("{least} {name}, and this password has {count}"));
             }
         }
         let within = || text.to_ascii_lowercase().contains(&account.to_ascii_lowercase());
@@ -68,8 +75,11 @@ impl Policy {
         if self.min_length > 0 {
             rules.push(format!("at least {} characters", self.min_length));
         }
-        if self.complex {
-            rules.push("three classes of characters".to_owned());
+        if self.classes > 1 {
+            rules.push(format!("{} classes of characters", self.classes));
+        }
+        for (least, (name, _)) in self.of_class.iter().zip(CLASSES).filter(|(least, _)| **least > 0) {
+            rules.push(format!("{least} {name}"));
         }
         if self.history > 0 {
             rules.push(format!("none of the last {}", self.history));
@@ -81,7 +91,9 @@ impl Policy {
         let admins = match (by, flavour) {
             (By::Account, _) => "",
             (By::Admin, Flavour::OpenLdap) => "; an admin is bound by it unless userPassword is its to manage",
-            (By::Admin, Flavour::Ds389) => "; an admin is bound by it unless passwordAdminDN names it",
+            (By::Admin, Flavour::Ds389) => {
+                "; an admin is bound by it unless passwordAdminDN names it and method is \"attribute\""
+            }
             (By::Admin, Flavour::Ad) => "; history and minimum age don't bind an admin",
         };
         format!("the policy {} asks for {rules}{admins}", self.source)
@@ -94,24 +106,19 @@ pub(super) fn too_soon(policy: Option<&Policy>, account: &Account, now: i64) -> 
     if account.must_change() {
         return None;
     }
-    if let Some(left) =
-        account.may_change_from().and_then(|from| u64::try_from(from - now).ok()).filter(|left| *left > 0)
-    {
-        let message = format!(
-            "the directory refused the password: its minimum age is not over; next try after {}",
-            time::said(left)
-        );
-        return Some(Reply::No { reason: Reason::TooSoon, message, retry_after_s: Some(left) });
-    }
-    let minimum = policy?.min_age_s;
-    let age = u64::try_from(now - account.changed()?).unwrap_or_default();
-    let left = minimum.checked_sub(age).filter(|left| *left > 0)?;
-    let message = format!(
-        "the directory refused the password: minimum age is {}, last change {} ago; next try after {}",
-        time::said(minimum),
-        time::said(age),
-        time::said(left)
-    );
+    let minimum = policy.map(|policy| policy.min_age_s);
+    let until = match (account.may_change_from(), minimum) {
+        // The time that an entry has kept from an earlier policy means nothing.
+        (_, Some(0)) => return None,
+        (Some(from), _) => from,
+        (None, minimum) => account.changed()?.saturating_add_unsigned(minimum?),
+    };
+    let left = u64::try_from(until.saturating_sub(now)).ok().filter(|left| *left > 0)?;
+    let what = match minimum.and_then(|minimum| Some((minimum, minimum.checked_sub(left)?))) {
+        Some((minimum, age)) => format!("minimum age is {}, last change {} ago", time::said(minimum), time::said(age)),
+        None => "its minimum age is not over".to_owned(),
+    };
+    let message = format!("the directory refused the password: {what}; next try after {}", time::said(left));
     Some(Reply::No { reason: Reason::TooSoon, message, retry_after_s: Some(left) })
 }
 
@@ -130,7 +137,7 @@ mod tests {
         let policy = Policy {
             source: "DC=ex".to_owned(),
             min_length: 8,
-            complex: true,
+            classes: 3,
             no_name: true,
             min_age_s: 86_400,
             ..Policy::default()

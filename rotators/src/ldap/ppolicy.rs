@@ -39,13 +39,10 @@ pub(super) fn asked() -> RawControl {
 
 /// What came back.
 pub(super) fn told(controls: &[Control]) -> Told {
-    let mut told = Told::default();
-    for Control(_, raw) in controls {
-        match raw.ctype.as_str() {
-            OID => told = raw.val.as_deref().and_then(parse).unwrap_or(told),
-            EXPIRED_389 if told.error.is_none() => told.error = Some(Offence::MustChange),
-            _ => {}
-        }
+    let named = |oid: &str| controls.iter().find(|Control(_, raw)| raw.ctype == oid).map(|Control(_, raw)| raw);
+    let mut told = named(OID).and_then(|raw| parse(raw.val.as_deref()?)).unwrap_or_default();
+    if told.error.is_none() && told.graces.is_none() && named(EXPIRED_389).is_some() {
+        told.error = Some(Offence::MustChange);
     }
     told
 }
@@ -84,13 +81,16 @@ fn parse(value: &[u8]) -> Option<Told> {
     Some(told)
 }
 
-/// The first element of BER: its tag, its content and what follows. Lengths of one byte suffice here.
+/// The first element of BER: its tag, its content and what follows. 389 Directory Server writes the least length in four bytes.
 fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&[tag, length], rest) = bytes.split_first_chunk::<2>()?;
-    if length >= 0x80 {
-        return None;
-    }
-    let (content, rest) = rest.split_at_checked(length.into())?;
+    let (&[tag, short], rest) = bytes.split_first_chunk::<2>()?;
+    let (length, rest) = if short < 0x80 {
+        (u64::from(short), rest)
+    } else {
+        let (long, rest) = rest.split_at_checked((short & 0x7f).into())?;
+        (number(long)?, rest)
+    };
+    let (content, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
     Some((tag, content, rest))
 }
 
@@ -113,7 +113,19 @@ mod tests {
         assert_eq!(parse(&[0x30, 0x05, 0xa0, 0x03, 0x81, 0x01, 0x03]), Some(graces));
         let expires = Told { expires_s: Some(0x1234), error: Some(Offence::Locked), ..Told::default() };
         assert_eq!(parse(&[0x30, 0x09, 0xa0, 0x04, 0x80, 0x02, 0x12, 0x34, 0x81, 0x01, 0x01]), Some(expires));
-        for odd in [&[][..], &[0x30], &[0x31, 0x00], &[0x30, 0x84], &[0x30, 0x05, 0x81], &[0x30, 0x02, 0x81, 0x00]] {
+        // As 389 Directory Server writes it.
+        assert_eq!(parse(&[0x30, 0x84, 0, 0, 0, 3, 0x81, 0x01, 0x07]), error(Offence::TooYoung));
+        for odd in [
+            &[][..],
+            &[0x30],
+            &[0x31, 0x00],
+            &[0x30, 0x84],
+            &[0x30, 0x05, 0x81],
+            &[0x30, 0x02, 0x81, 0x00],
+            &[0x30, 0x80, 0x81, 0x01, 0x07],
+            &[0x30, 0x84, 0xff, 0xff, 0xff, 0xff, 0x81, 0x01, 0x07],
+            &[0x30, 0xff, 0x81, 0x01, 0x07],
+        ] {
             assert_eq!(parse(odd), None, "{odd:x?}");
         }
     }

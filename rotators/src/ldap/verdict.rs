@@ -14,6 +14,7 @@ pub(super) mod rc {
     pub(in crate::ldap) const SIZE_LIMIT: u32 = 4;
     pub(in crate::ldap) const STRONGER_AUTH: u32 = 8;
     pub(in crate::ldap) const REFERRAL: u32 = 10;
+    pub(in crate::ldap) const ADMIN_LIMIT: u32 = 11;
     pub(in crate::ldap) const NO_SUCH_EXTENSION: u32 = 12;
     pub(in crate::ldap) const CONFIDENTIALITY: u32 = 13;
     pub(in crate::ldap) const NO_SUCH_ATTRIBUTE: u32 = 16;
@@ -67,6 +68,8 @@ pub(super) fn of_failure(error: &LdapError, stage: Stage) -> Reply {
 pub(super) fn of_login(result: &LdapResult, told: Told, user: &str, place: &str) -> Reply {
     let locked = |why: &str| Reply::no(Reason::Locked, format!("{user} may not log in: {why} ({})", words(result)));
     match told.error {
+        // 389 Directory Server tells an account that was made inactive as locked, too.
+        Some(Offence::Locked) if result.text.contains("inactivated") => return locked("the account is inactive"),
         Some(Offence::Locked) => return locked("the account is locked"),
         Some(Offence::Expired) => return locked("the password has expired; an admin must set a new one"),
         _ => {}
@@ -103,6 +106,13 @@ pub(super) fn of_search(result: &LdapResult, what: &str) -> Reply {
             Reply::no(Reason::Privilege, format!("{what} can't be read: {}", words(result)))
         }
         rc::NO_SUCH_OBJECT => Reply::no(Reason::Missing, format!("there is no {what}: {}", words(result))),
+        rc::ADMIN_LIMIT => Reply::no(
+            Reason::Unsupported,
+            format!(
+                "the server does not look through so many entries for this login: {}; raise its limit, or set a deeper base",
+                words(result)
+            ),
+        ),
         rc::BUSY | rc::UNAVAILABLE | rc::OTHER | rc::TIME_LIMIT => try_later(&words(result)),
         _ => Reply::no(Reason::Unsupported, format!("{what} can't be read: {}", words(result))),
     }
@@ -117,6 +127,8 @@ pub(super) fn of_change(result: &LdapResult, told: Told, account: &str, by: By) 
             Offence::Expired | Offence::Locked | Offence::MustChange => {
                 return Reply::no(Reason::Locked, format!("{account} is locked, or its password has expired ({said})"));
             }
+            // 389 Directory Server says so to an admin without the right as well.
+            Offence::NotAllowed if by == By::Admin => {}
             Offence::NotAllowed => {
                 let message =
                     format!("the policy lets {account} not change its own password; give the target an admin");
