@@ -15,6 +15,11 @@ pub(super) fn hash(password: &Secret) -> String {
     text
 }
 
+/// Whether it has the form of one.
+pub(super) fn is_hash(text: &str) -> bool {
+    text.len() == 41 && text.strip_prefix('*').is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

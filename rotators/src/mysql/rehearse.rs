@@ -4,9 +4,10 @@
 use keywheel_protocol::{By, Lockout, Reason, Reply, Request, Yes};
 
 use super::account::Account;
+use super::change::{Wish, change};
 use super::lease;
 use super::session::{Session, Target};
-use super::{PASSWORD_BYTES_MAX, Wish, change, is_overlap, own_account};
+use super::{PASSWORD_BYTES_MAX, is_overlap, own_account};
 use crate::deadline::Deadline;
 use crate::settings::{Pair, Settings};
 use crate::step;
