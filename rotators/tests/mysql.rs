@@ -126,6 +126,11 @@ fn a_password_is_sent_as_it_is_where_the_target_says_so() {
     yes(place.apply("app", "clear-2", admin(&server)));
     yes(place.verify("app", "clear-2"));
     assert!(server.log().contains("clear-2"), "this server logs what it is sent, as the page says");
+    let binary = server.root("SHOW BINLOG EVENTS");
+    assert!(
+        !binary.contains("clear-1") && binary.contains("clear-2"),
+        "SET PASSWORD goes there as a hash, ALTER USER does not"
+    );
 }
 
 #[test]

@@ -105,6 +105,30 @@ impl MariaDb {
         )
     }
 
+    /// The same server with TLS: a certificate for `name` by the authority `ca.pem` in `authority`, which is made if it is
+    /// not there.
+    pub fn certified(&mut self, authority: &Path, name: &str) {
+        self.stop();
+        let openssl = |arguments: &str| {
+            let output = Command::new("openssl").current_dir(authority).args(arguments.split(' ')).output();
+            let output = output.expect("openssl runs");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        };
+        let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3";
+        if !authority.join("ca.pem").exists() {
+            openssl(&format!("{new} -keyout ca.key -out ca.pem -subj /CN=ca -addext keyUsage=critical,keyCertSign"));
+        }
+        let [key, certificate] = ["tls.key", "tls.pem"].map(|name| self.at(name));
+        openssl(&format!(
+            "{new} -keyout {} -out {} -subj /CN={name} -CA ca.pem -CAkey ca.key -addext subjectAltName=DNS:{name} -addext \
+             basicConstraints=critical,CA:FALSE",
+            key.display(),
+            certificate.display()
+        ));
+        self.give_away();
+        self.start_again();
+    }
+
     /// Starts the server again after [`Self::stop`], on the same port.
     pub fn start_again(&mut self) {
         for _ in 0..5 {
@@ -121,6 +145,10 @@ impl MariaDb {
             }
             mariadbd.arg(format!("--general-log-file={}", self.at("data/general.log").display()));
             mariadbd.arg(format!("--port={}", self.port));
+            if self.at("tls.pem").exists() {
+                mariadbd.arg(format!("--ssl-cert={}", self.at("tls.pem").display()));
+                mariadbd.arg(format!("--ssl-key={}", self.at("tls.key").display()));
+            }
             mariadbd.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).current_dir("/");
             if self.mysql.is_none() {
                 as_server_user(&mut mariadbd);
@@ -190,7 +218,8 @@ impl MariaDb {
 
     fn give_away(&self) {
         if let Some((uid, gid)) = server_user() {
-            for path in [self.scratch.path(), &self.at("data"), &self.at("tmp")] {
+            let mine = [self.scratch.path().to_owned(), self.at("data"), self.at("tmp"), self.at("tls.key")];
+            for path in mine.iter().filter(|path| path.exists()) {
                 std::os::unix::fs::chown(path, Some(uid), Some(gid)).expect("given away");
             }
         }

@@ -2,8 +2,8 @@
 
 use keywheel_protocol::{Reason, Reply, Secret};
 
-use super::native;
 use super::session::literal;
+use super::{ed25519, native};
 
 /// `user@host`: the host may be a pattern, and two accounts of one user have nothing in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub(super) fn hashes(created: &str, account: &Account) -> Vec<String> {
     let name = |text: &str| format!("`{}`", text.replace('`', "``"));
     let prefix = format!("CREATE USER {}@{} IDENTIFIED ", name(&account.user), name(&account.host));
     let Some(rest) = created.strip_prefix(&prefix) else { return Vec::new() };
-    rest.split('\'').filter(|text| native::is_hash(text)).map(str::to_owned).collect()
+    rest.split('\'').filter(|text| native::is_hash(text) || ed25519::is_hash(text)).map(str::to_owned).collect()
 }
 
 /// A method whose hash has no salt: what an account has can be compared with what this side computes.
@@ -44,17 +44,22 @@ pub(super) fn hashes(created: &str, account: &Account) -> Vec<String> {
 pub(super) enum Unsalted {
     /// `mysql_native_password`.
     Native,
+    /// `ed25519`, at MariaDB.
+    Ed25519,
 }
 
 impl Unsalted {
+    pub(super) const ALL: [Self; 2] = [Self::Native, Self::Ed25519];
+
     fn named(plugin: &str) -> Option<Self> {
-        [Self::Native].into_iter().find(|kind| kind.plugin() == plugin)
+        Self::ALL.into_iter().find(|kind| kind.plugin() == plugin)
     }
 
     /// The name of the server's plugin.
     pub(super) fn plugin(self) -> &'static str {
         match self {
             Self::Native => "mysql_native_password",
+            Self::Ed25519 => "ed25519",
         }
     }
 
@@ -62,6 +67,7 @@ impl Unsalted {
     pub(super) fn hash(self, password: &Secret) -> String {
         match self {
             Self::Native => native::hash(password),
+            Self::Ed25519 => ed25519::hash(password),
         }
     }
 }
@@ -164,6 +170,7 @@ mod tests {
     use super::*;
 
     const NATIVE: Method = Method::Unsalted(Unsalted::Native);
+    const ED25519: Method = Method::Unsalted(Unsalted::Ed25519);
 
     #[test]
     fn an_account_is_read_from_its_right_end_and_quoted_whole() {
@@ -183,6 +190,10 @@ mod tests {
         assert_eq!(hashes(&(name.clone() + &both), &account), [two, one]);
         assert_eq!(Method::parse(&(name + &both)), NATIVE);
         assert!(hashes("CREATE USER `x`@`%` IDENTIFIED VIA ed25519 USING 'abc'", &account).is_empty());
+        let (one, two) = ("ZIgUREUg5PVgQ6LskhXmO+eZLS0nC8be6HPjYWR4YJY", "vubFBzIrapbfHct1/J72dnUryz5VS7lA6XHH8sIx4TI");
+        let account = Account { user: "app".to_owned(), host: "%".to_owned() };
+        let both = format!("CREATE USER `app`@`%` IDENTIFIED VIA ed25519 USING '{one}' OR ed25519 USING '{two}'");
+        assert_eq!((hashes(&both, &account), Method::parse(&both)), (vec![one.to_owned(), two.to_owned()], ED25519));
     }
 
     #[test]
@@ -191,12 +202,16 @@ mod tests {
         for (created, method) in [
             ("CREATE USER `app`@`%` IDENTIFIED BY PASSWORD '*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19'", NATIVE),
             ("CREATE USER `app`@`%`", NATIVE),
-            ("CREATE USER `app`@`%` IDENTIFIED VIA ed25519 USING 'x'", other("ed25519")),
+            ("CREATE USER `app`@`%` IDENTIFIED VIA ed25519 USING 'x'", ED25519),
             (
                 "CREATE USER `root`@`localhost` IDENTIFIED VIA mysql_native_password USING 'invalid' OR unix_socket",
                 other("mysql_native_password or unix_socket"),
             ),
-            ("CREATE USER `app`@`%` IDENTIFIED VIA ed25519 USING 'x' ACCOUNT LOCK", other("ed25519")),
+            ("CREATE USER `app`@`%` IDENTIFIED VIA ed25519 USING 'x' ACCOUNT LOCK", ED25519),
+            (
+                "CREATE USER `app`@`%` IDENTIFIED VIA ed25519 USING 'x' OR mysql_native_password USING 'y'",
+                other("ed25519 or mysql_native_password"),
+            ),
             ("CREATE USER `a ACCOUNT LOCK IDENTIFIED VIA x`@`%` IDENTIFIED BY PASSWORD '*24'", NATIVE),
             (
                 "CREATE USER 'app'@'%' IDENTIFIED WITH 'caching_sha2_password' AS '$A$005$x'' IDENTIFIED y' REQUIRE NONE \

@@ -3,8 +3,9 @@
 use keywheel_protocol::{By, Reason, Reply, Secret};
 
 use super::account::{self, Account, Method, Unsalted};
-use super::session::{Session, Target, literal};
+use super::session::{Session, literal};
 use super::sha2;
+use super::target::Target;
 
 /// The most passwords that an account has at a time.
 const PASSWORDS_MAX: usize = 2;
@@ -19,7 +20,7 @@ pub(super) struct Wish<'a> {
 }
 
 /// The statement that sets the password, by a hash wherever the server takes one.
-pub(super) async fn change(session: &mut Session, target: &Target, wish: &Wish<'_>) -> Result<String, Reply> {
+pub(super) async fn change(session: &mut Session, target: &Target<'_>, wish: &Wish<'_>) -> Result<String, Reply> {
     let Wish { account, by, password, beside } = *wish;
     let quoted = account.quoted();
     let created = session.created(account).await?;
@@ -83,7 +84,7 @@ fn clear(session: &Session, wish: &Wish<'_>, method: &Method) -> String {
 /// The statement that sets the password beside the one before.
 async fn second(
     session: &mut Session,
-    target: &Target,
+    target: &Target<'_>,
     wish: &Wish<'_>,
     method: &Method,
     mut hashes: Vec<String>,

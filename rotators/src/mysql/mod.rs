@@ -7,13 +7,17 @@ mod account;
 mod change;
 mod describe;
 mod discover;
+mod ed25519;
 mod lease;
 mod native;
 mod overlap;
 mod rehearse;
 mod session;
 mod sha2;
+mod signature;
+mod target;
 mod verdict;
+mod wire;
 
 pub(crate) use describe::describe;
 
@@ -25,7 +29,8 @@ use crate::settings::{Pair, Settings};
 use crate::step::{self, Steps, is_refused_login, noted};
 use account::Account;
 use change::{Wish, change};
-use session::{Session, Target};
+use session::Session;
+use target::Target;
 
 /// The longest password that is set, in bytes: what `caching_sha2_password` takes (`MAX_PLAINTEXT_LENGTH`).
 const PASSWORD_BYTES_MAX: usize = 256;
@@ -122,7 +127,7 @@ async fn retire(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
 }
 
 /// The account that the server takes this login for. Another one than the configured must never be changed.
-async fn own_account(session: &mut Session, target: &Target) -> Result<Account, Reply> {
+async fn own_account(session: &mut Session, target: &Target<'_>) -> Result<Account, Reply> {
     let name = session.text("SELECT CURRENT_USER()").await?.unwrap_or_default();
     let account = Account::parse(&name).ok_or_else(|| {
         Reply::no(Reason::Unsupported, format!("the server calls this login {name:?}, which is no account"))

@@ -4,7 +4,8 @@ use keywheel_protocol::{Reason, Reply, Request};
 
 use super::account::{self, Account, Method, Unsalted};
 use super::change::by_hashes;
-use super::session::{Session, Target};
+use super::session::Session;
+use super::target::Target;
 use crate::deadline::Deadline;
 use crate::settings::Pair;
 use crate::step::{is_refused_login, noted};
@@ -20,7 +21,7 @@ pub(super) async fn take_away(request: &Request, subject: Pair<'_>, deadline: De
     let created = session.created(&account).await?;
     let mut hashes = account::hashes(&created, &account);
     let is_old = |kind: &Unsalted| hashes.contains(&kind.hash(subject.password));
-    let Some(kind) = [Unsalted::Native].into_iter().find(is_old) else {
+    let Some(kind) = Unsalted::ALL.into_iter().find(is_old) else {
         return Ok(Reply::yes());
     };
     // What is not written into the statement is taken away with it.
@@ -38,7 +39,7 @@ pub(super) async fn take_away(request: &Request, subject: Pair<'_>, deadline: De
 /// The same at MySQL, which knows one old password beside the current one.
 async fn discard(
     session: &mut Session,
-    target: &Target,
+    target: &Target<'_>,
     account: &Account,
     subject: Pair<'_>,
     deadline: Deadline,
