@@ -197,6 +197,20 @@ fn in_turn(ports: [u16; 2]) -> u16 {
 }
 
 #[test]
+fn connections_end_without_a_warning_in_the_log_of_the_server() {
+    let server = start();
+    server.root("CREATE USER native IDENTIFIED BY 'marker-1'");
+    let place = by_tcp(&server);
+    for user in ["app", "native"] {
+        yes(place.verify(user, "marker-1"));
+        yes(place.apply(user, "marker-2", SIGNER));
+        no(place.verify(user, "marker-1"), Reason::Credential);
+    }
+    let log = server.log();
+    assert!(log.contains("Access denied for user 'app'") && !log.contains("reading communication packets"), "{log}");
+}
+
+#[test]
 fn a_unix_socket_is_reached_by_signature_from_inside_the_cage() {
     let server = start();
     let place = Place::new("mysql", json!({ "host": server.socket.to_str().expect("UTF-8") }));

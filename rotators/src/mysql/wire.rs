@@ -13,7 +13,8 @@ use crate::net::Duplex;
 const PACKET_BYTES_MAX: usize = 1 << 20;
 /// The most rows of an answer.
 const ROWS_MAX: usize = 10_000;
-/// A statement as text.
+/// Goodbye, and a statement as text.
+const COM_QUIT: u8 = 1;
 const COM_QUERY: u8 = 3;
 
 /// What a packet begins with.
@@ -64,6 +65,12 @@ impl Wire {
         self.next = self.next.wrapping_add(1);
         self.stream.write_all(&packet).await.map_err(lost)?;
         self.stream.flush().await.map_err(lost)
+    }
+
+    /// Says goodbye.
+    pub(super) async fn end(mut self) -> Result<(), Trouble> {
+        self.next = 0;
+        self.send(&[&[COM_QUIT]]).await
     }
 
     /// Sends a statement. The rows of its answer, if it has any.
