@@ -7,7 +7,7 @@ use rustls::ClientConfig;
 use tokio::time::timeout;
 
 use super::verdict::{self, Trouble};
-use super::wire::{END, OK, Wire, foreign};
+use super::wire::{END, OK, PACKET_BYTES_MAX, Wire, foreign};
 use super::{ed25519, native};
 use crate::deadline::Deadline;
 use crate::net;
@@ -24,8 +24,6 @@ const TLS: u32 = 1 << 11;
 const MYSQL: u32 = 1;
 /// `utf8mb4_general_ci`.
 const CHARACTERS: u8 = 45;
-/// The longest packet that the server may send, in bytes.
-const PACKET_BYTES_MAX: u32 = 1 << 20;
 /// How often a server may wish for another method: once for each that an account has.
 const WISHES_MAX: usize = 8;
 
@@ -44,9 +42,8 @@ pub(super) async fn log_in(
         let mut head = [0; 32];
         let wanted = CAPABILITIES | tls.map_or(0, |_| TLS);
         if wanted & !can != 0 {
-            return Err(refused(Trouble::Foreign(
-                if can & TLS == 0 { "it has no TLS" } else { "it is too old" }.to_owned(),
-            )));
+            let why = if wanted & !can & TLS != 0 { "it has no TLS" } else { "it is too old" };
+            return Err(refused(Trouble::Foreign(why.to_owned())));
         }
         head[..4].copy_from_slice(&(wanted | MYSQL).to_le_bytes());
         head[4..8].copy_from_slice(&PACKET_BYTES_MAX.to_le_bytes());

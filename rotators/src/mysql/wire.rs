@@ -10,7 +10,7 @@ use super::verdict::Trouble;
 use crate::net::Duplex;
 
 /// The longest packet that is read, in bytes. Far below the length at which the protocol splits packets.
-const PACKET_BYTES_MAX: usize = 1 << 20;
+pub(super) const PACKET_BYTES_MAX: u32 = 1 << 20;
 /// The most rows of an answer.
 const ROWS_MAX: usize = 10_000;
 /// Goodbye, and a statement as text.
@@ -40,11 +40,11 @@ impl Wire {
         let mut head = [0; 4];
         self.stream.read_exact(&mut head).await.map_err(lost)?;
         let [low, middle, high, number] = head;
-        let length = usize::from(low) | usize::from(middle) << 8 | usize::from(high) << 16;
+        let length = u32::from_le_bytes([low, middle, high, 0]);
         if length > PACKET_BYTES_MAX {
             return Err(foreign());
         }
-        let mut packet = vec![0; length];
+        let mut packet = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
         self.stream.read_exact(&mut packet).await.map_err(lost)?;
         self.next = number.wrapping_add(1);
         match packet.split_first() {
