@@ -24,26 +24,34 @@ pub(crate) async fn connect(
     tls: Option<&ClientConfig>,
     deadline: Deadline,
 ) -> Result<Box<dyn Duplex>, Reply> {
-    let place = place(host, port);
     let opened = async {
         if host.starts_with('/') {
-            let stream = UnixStream::connect(host).await.map_err(|error| unreached(&place, &error))?;
+            let stream = UnixStream::connect(host).await.map_err(|error| unreached(&place(host, port), &error))?;
             return Ok(Box::new(stream) as Box<dyn Duplex>);
         }
-        let stream = TcpStream::connect((host, port)).await.map_err(|error| unreached(&place, &error))?;
+        let stream = TcpStream::connect((host, port)).await.map_err(|error| unreached(&place(host, port), &error))?;
         // Nothing depends on it: small requests only leave sooner.
         let _ = stream.set_nodelay(true);
         let Some(tls) = tls else { return Ok(Box::new(stream) as Box<dyn Duplex>) };
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| {
-            Reply::no(Reason::Unsupported, format!("{host:?} is neither a name nor an address that TLS knows"))
-        })?;
-        let stream = TlsConnector::from(Arc::new(tls.clone())).connect(name, stream).await;
-        let stream = stream.map_err(|error| untrusted(&place, &error))?;
-        Ok(Box::new(stream) as Box<dyn Duplex>)
+        secure(stream, host, port, tls).await
     };
     timeout(deadline.left(), opened)
         .await
-        .unwrap_or_else(|_| Err(Reply::not_reached(format!("{place} did not answer in time"))))
+        .unwrap_or_else(|_| Err(Reply::not_reached(format!("{} did not answer in time", place(host, port)))))
+}
+
+/// Begins TLS on a connection, for protocols that do so on the way.
+pub(crate) async fn secure(
+    stream: impl Duplex + 'static,
+    host: &str,
+    port: u16,
+    tls: &ClientConfig,
+) -> Result<Box<dyn Duplex>, Reply> {
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| {
+        Reply::no(Reason::Unsupported, format!("{host:?} is neither a name nor an address that TLS knows"))
+    })?;
+    let stream = TlsConnector::from(Arc::new(tls.clone())).connect(name, stream).await;
+    Ok(Box::new(stream.map_err(|error| untrusted(&place(host, port), &error))?))
 }
 
 /// A server in words.

@@ -10,9 +10,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use keywheel_protocol::{Reason, Reply};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use crate::authorities::authorities;
@@ -21,12 +23,24 @@ use crate::settings::Settings;
 /// What a pin begins with, as curl writes it.
 const PIN: &str = "sha256//";
 
+/// How much of a server's certificate counts, where its key is not pinned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counts {
+    /// Who signed it, and that it is for the host.
+    All,
+    /// Who signed it.
+    Signer,
+    /// Nothing: TLS keeps out who only listens.
+    Nothing,
+}
+
 /// Whom a target's settings trust, and what is shown to it.
 #[derive(Clone, Copy)]
 pub(crate) struct Trust<'a> {
     ca_file: Option<&'a str>,
     pin: Option<&'a str>,
     client: Option<(&'a str, &'a str)>,
+    counts: Counts,
 }
 
 impl<'a> Trust<'a> {
@@ -37,7 +51,12 @@ impl<'a> Trust<'a> {
             (None, None) => None,
             (_, _) => return Err(wrong("client_cert and client_key go together")),
         };
-        Ok(Self { ca_file: settings.text("ca_file")?, pin: settings.text("pin")?, client })
+        Ok(Self { ca_file: settings.text("ca_file")?, pin: settings.text("pin")?, client, counts: Counts::All })
+    }
+
+    /// The same with less of the certificate.
+    pub(crate) fn where_counts(self, counts: Counts) -> Self {
+        Self { counts, ..self }
     }
 
     /// The same as rustls wants it. Files are read here, before a secret is sent anywhere.
@@ -46,9 +65,15 @@ impl<'a> Trust<'a> {
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|error| wrong(&format!("no TLS: {error}")))?;
-        let builder = match self.pin {
-            Some(pin) => {
-                let verifier = Pinned { hash: parse(pin)?, provider };
+        let enough = match (self.pin, self.counts) {
+            (Some(pin), _) => Some(Enough::Key(parse(pin)?)),
+            (None, Counts::All) => None,
+            (None, Counts::Signer) => Some(Enough::Signer(self.roots()?)),
+            (None, Counts::Nothing) => Some(Enough::Nothing),
+        };
+        let builder = match enough {
+            Some(enough) => {
+                let verifier = Lenient { enough, provider };
                 builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
             }
             None => builder.with_root_certificates(self.roots()?),
@@ -95,28 +120,49 @@ fn wrong(message: &str) -> Reply {
     Reply::no(Reason::Unsupported, message)
 }
 
-/// Takes a server for the one that is meant if it proves to have the pinned key.
+/// What a server must show to be taken for the one that is meant, besides that the certificate's key is its own.
 #[derive(Debug)]
-struct Pinned {
-    hash: [u8; 32],
+enum Enough {
+    /// The pinned key.
+    Key([u8; 32]),
+    /// A certificate that one of these signed, whatever its names.
+    Signer(RootCertStore),
+    Nothing,
+}
+
+/// Verifies less of a certificate than rustls does by itself.
+#[derive(Debug)]
+struct Lenient {
+    enough: Enough,
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Pinned {
+impl ServerCertVerifier for Lenient {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
+        intermediates: &[CertificateDer<'_>],
         _server_name: &ServerName<'_>,
         _ocsp_response: &[u8],
-        _now: UnixTime,
+        now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let bad = |_| Error::InvalidCertificate(CertificateError::BadEncoding);
-        let cert = webpki::EndEntityCert::try_from(end_entity).map_err(bad)?;
-        if digest(&SHA256, &cert.subject_public_key_info()).as_ref() == self.hash {
-            Ok(ServerCertVerified::assertion())
-        } else {
-            Err(Error::General("the server's key is not the pinned one".to_owned()))
+        match &self.enough {
+            Enough::Key(hash) => {
+                let bad = |_| Error::InvalidCertificate(CertificateError::BadEncoding);
+                let cert = webpki::EndEntityCert::try_from(end_entity).map_err(bad)?;
+                if digest(&SHA256, &cert.subject_public_key_info()).as_ref() == hash {
+                    Ok(ServerCertVerified::assertion())
+                } else {
+                    Err(Error::General("the server's key is not the pinned one".to_owned()))
+                }
+            }
+            Enough::Signer(roots) => {
+                let cert = ParsedCertificate::try_from(end_entity)?;
+                let algorithms = self.provider.signature_verification_algorithms.all;
+                verify_server_cert_signed_by_trust_anchor(&cert, roots, intermediates, now, algorithms)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            Enough::Nothing => Ok(ServerCertVerified::assertion()),
         }
     }
 

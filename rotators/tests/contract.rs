@@ -134,6 +134,22 @@ fn mysql_keeps_the_contract_by_itself_and_by_the_admin() {
 }
 
 #[test]
+fn mysql_keeps_the_contract_by_signature() {
+    let server = MariaDb::start();
+    server.root("INSTALL SONAME 'auth_ed25519'; CREATE USER app IDENTIFIED VIA ed25519 USING PASSWORD('marker-first')");
+    let port = format!("port={}", server.port);
+    let plain = ["--target", "host=127.0.0.1", "--target", &port, "--target", "tls=disabled"];
+    let current = json!({ "username": "app", "password": "marker-first" });
+    assert_passes("mysql", &[&plain[..], &["--restore"]].concat(), json!({ "current": current }), 0);
+    let admin = json!({ "username": "admin", "password": server.admin_password });
+    let new = json!({ "username": "app", "password": "marker-second" });
+    let secrets = json!({ "current": current, "new": new, "login": { "by": "admin", "fields": admin } });
+    assert_passes("mysql", &plain, secrets, 0);
+    assert!(server.login_works("app", "marker-second"));
+    assert!(server.root("SHOW CREATE USER app").contains("VIA ed25519 USING"));
+}
+
+#[test]
 fn mongodb_keeps_the_contract_by_itself_and_by_the_admin_at_a_simulated_server() {
     let server = Mongod::start();
     server.create("shop", "app", "marker-first", &[("changes_itself", "shop")]);

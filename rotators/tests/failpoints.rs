@@ -10,6 +10,8 @@ mod ds389;
 mod kdc;
 #[path = "../../tests/support/local_accounts.rs"]
 mod local_accounts;
+#[path = "../../tests/support/mariadb.rs"]
+mod mariadb;
 #[path = "support/mongod.rs"]
 mod mongod;
 #[path = "../../tests/support/rabbitmq.rs"]
@@ -29,6 +31,7 @@ use kdc::Kdc;
 use keywheel_protocol::{By, Reason, Reply, Step};
 use keywheel_rotators::FAIL_POINTS;
 use local_accounts::Accounts;
+use mariadb::MariaDb;
 use mongod::Mongod;
 use rabbitmq::RabbitMq;
 use serde_json::json;
@@ -82,6 +85,19 @@ fn i1_postgres_workers_may_die_anywhere() {
     server.create_login("app", "first");
     let place = Place::new("postgres", json!({ "host": "127.0.0.1", "port": server.port, "tls": "disable" }));
     let admin = (By::Admin, server.superuser.as_str(), server.superuser_password.as_str());
+    loop_over_all(&place, "app", admin, |password| server.login_works("app", password));
+}
+
+#[test]
+fn i1_mysql_workers_may_die_anywhere_where_account_and_admin_log_in_by_signature() {
+    let server = MariaDb::start();
+    server.root(
+        "INSTALL SONAME 'auth_ed25519'; CREATE USER app IDENTIFIED VIA ed25519 USING PASSWORD('first'); \
+         CREATE USER signer IDENTIFIED VIA ed25519 USING PASSWORD('of-signer'); \
+         GRANT CREATE USER ON *.* TO signer; GRANT SELECT ON mysql.* TO signer",
+    );
+    let place = Place::new("mysql", json!({ "host": "127.0.0.1", "port": server.port, "tls": "disabled" }));
+    let admin = (By::Admin, "signer", "of-signer");
     loop_over_all(&place, "app", admin, |password| server.login_works("app", password));
 }
 

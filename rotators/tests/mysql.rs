@@ -126,6 +126,11 @@ fn a_password_is_sent_as_it_is_where_the_target_says_so() {
     yes(place.apply("app", "clear-2", admin(&server)));
     yes(place.verify("app", "clear-2"));
     assert!(server.log().contains("clear-2"), "this server logs what it is sent, as the page says");
+    let binary = server.root("SHOW BINLOG EVENTS");
+    assert!(
+        !binary.contains("clear-1") && binary.contains("clear-2"),
+        "SET PASSWORD goes there as a hash, ALTER USER does not"
+    );
 }
 
 #[test]
@@ -155,6 +160,36 @@ fn two_passwords_are_valid_at_a_time_until_the_old_one_is_taken_away() {
         no(place.apply("app", "marker-4", admin(&server)), Reason::Unsupported).contains("has 2 passwords already")
     );
     assert!(!server.log().contains("marker-2") && !server.log().contains("marker-3"), "i8");
+}
+
+#[test]
+fn an_account_with_two_passwords_does_not_change_the_first_of_them_and_leave_the_second_valid() {
+    let server = MariaDb::start();
+    server.root("CREATE USER app IDENTIFIED VIA mysql_native_password USING PASSWORD('one') OR mysql_native_password USING PASSWORD('two')");
+    let place = by_tcp(&server);
+    for place in [place.clone(), place.clone().with("clear_text", true)] {
+        let said = no(place.apply("app", "three", (By::Account, "app", "two")), Reason::Unsupported);
+        assert!(said.contains("2 passwords"), "{said}");
+    }
+    yes(place.verify("app", "one"));
+    yes(place.apply("app", "three", admin(&server)));
+    for old in ["one", "two"] {
+        no(place.verify("app", old), Reason::Credential);
+    }
+}
+
+#[test]
+fn no_method_that_somebody_added_is_taken_away_with_an_old_password() {
+    let server = MariaDb::start();
+    create(&server, "app", "marker-1");
+    let place = by_tcp(&server).credential("strategy", "overlap");
+    yes(place.apply("app", "marker-2", admin(&server)));
+    let created = server.root("SHOW CREATE USER app");
+    server.root(&format!("{} OR unix_socket", created.replacen("CREATE", "ALTER", 1)));
+    let created = server.root("SHOW CREATE USER app");
+    let said = no(place.retire("app", "marker-1", admin(&server)), Reason::Unsupported);
+    assert!(said.contains("unix_socket"), "{said}");
+    assert_eq!(server.root("SHOW CREATE USER app"), created);
 }
 
 #[test]

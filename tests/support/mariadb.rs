@@ -106,6 +106,30 @@ impl MariaDb {
         )
     }
 
+    /// The same server with TLS: a certificate for `name` by the authority `ca.pem` in `authority`, which is made if it is
+    /// not there.
+    pub fn certified(&mut self, authority: &Path, name: &str) {
+        self.stop();
+        let openssl = |arguments: &str| {
+            let output = Command::new("openssl").current_dir(authority).args(arguments.split(' ')).output();
+            let output = output.expect("openssl runs");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        };
+        let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3";
+        if !authority.join("ca.pem").exists() {
+            openssl(&format!("{new} -keyout ca.key -out ca.pem -subj /CN=ca -addext keyUsage=critical,keyCertSign"));
+        }
+        let [key, certificate] = ["server.key", "server.pem"].map(|name| self.at(name));
+        openssl(&format!(
+            "{new} -keyout {} -out {} -subj /CN={name} -CA ca.pem -CAkey ca.key -addext subjectAltName=DNS:{name} -addext \
+             basicConstraints=critical,CA:FALSE",
+            key.display(),
+            certificate.display()
+        ));
+        self.give_away();
+        self.start_again();
+    }
+
     /// Starts the server again after [`Self::stop`], on the same port.
     pub fn start_again(&mut self) {
         for _ in 0..5 {
@@ -198,7 +222,8 @@ impl MariaDb {
 
     fn give_away(&self) {
         if let Some((uid, gid)) = server_user() {
-            for path in [self.scratch.path(), &self.at("data"), &self.at("tmp"), &self.at("server.key")] {
+            let mine = ["data", "tmp", "server.key"].map(|name| self.at(name));
+            for path in mine.iter().map(PathBuf::as_path).chain([self.scratch.path()]) {
                 std::os::unix::fs::chown(path, Some(uid), Some(gid)).expect("given away");
             }
         }

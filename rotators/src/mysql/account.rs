@@ -1,6 +1,9 @@
 //! An account, and how it logs in, out of what the server says of it.
 
+use keywheel_protocol::{Reason, Reply, Secret};
+
 use super::session::literal;
+use super::{ed25519, native};
 
 /// `user@host`: the host may be a pattern, and two accounts of one user have nothing in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,30 +31,58 @@ impl std::fmt::Display for Account {
     }
 }
 
-/// The hashes of `mysql_native_password` that the answer to `SHOW CREATE USER` has, the first that is tried first.
+/// The hashes that the answer to `SHOW CREATE USER` has and that could be computed here, the first that is tried first.
 pub(super) fn hashes(created: &str, account: &Account) -> Vec<String> {
     let name = |text: &str| format!("`{}`", text.replace('`', "``"));
     let prefix = format!("CREATE USER {}@{} IDENTIFIED ", name(&account.user), name(&account.host));
     let Some(rest) = created.strip_prefix(&prefix) else { return Vec::new() };
-    let is_hash = |text: &&str| {
-        text.len() == 41 && text.starts_with('*') && text[1..].bytes().all(|byte| byte.is_ascii_hexdigit())
-    };
-    rest.split('\'').filter(is_hash).map(str::to_owned).collect()
+    rest.split('\'').filter(|text| native::is_hash(text) || ed25519::is_hash(text)).map(str::to_owned).collect()
+}
+
+/// A method whose hash has no salt: what an account has can be compared with what this side computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unsalted {
+    /// `mysql_native_password`.
+    Native,
+    /// `ed25519`, at MariaDB.
+    Ed25519,
+}
+
+impl Unsalted {
+    pub(super) const ALL: [Self; 2] = [Self::Native, Self::Ed25519];
+
+    fn named(plugin: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.plugin() == plugin)
+    }
+
+    /// The name of the server's plugin.
+    pub(super) fn plugin(self) -> &'static str {
+        match self {
+            Self::Native => "mysql_native_password",
+            Self::Ed25519 => "ed25519",
+        }
+    }
+
+    /// What the server stores of a password.
+    pub(super) fn hash(self, password: &Secret) -> String {
+        match self {
+            Self::Native => native::hash(password),
+            Self::Ed25519 => ed25519::hash(password),
+        }
+    }
 }
 
 /// How an account logs in.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Method {
-    /// `mysql_native_password`.
-    Native,
+    /// By a hash without a salt.
+    Unsalted(Unsalted),
     /// `caching_sha2_password`.
     Sha2,
     /// `sha256_password`, which takes clear text only.
     Sha256,
     /// By something else, or by one of several.
     Other(String),
-    /// Not at all.
-    Locked,
 }
 
 impl Method {
@@ -59,26 +90,44 @@ impl Method {
     /// that the words searched for here are the server's own.
     pub(super) fn parse(created: &str) -> Self {
         let words = outside_quotes(created);
-        if words.contains(" ACCOUNT LOCK") {
-            return Self::Locked;
-        }
-        let Some((_, identified)) = words.split_once(" IDENTIFIED ") else { return Self::Native };
+        let Some((_, identified)) = words.split_once(" IDENTIFIED ") else { return Self::Unsalted(Unsalted::Native) };
         let identified = ["REQUIRE ", "WITH MAX", "PASSWORD EXPIRE", "ACCOUNT ", "DEFAULT ROLE"]
             .iter()
             .fold(identified, |rest, end| rest.split_once(end).map_or(rest, |(before, _)| before))
             .trim();
         if identified.starts_with("BY PASSWORD") {
-            return Self::Native;
+            return Self::Unsalted(Unsalted::Native);
         }
         let methods: Vec<&str> = identified.split(" OR ").map(|method| method_name(method, created)).collect();
+        // MariaDB takes several passwords of one account as so many methods of one name.
+        if let [one] | [one, _] = methods[..]
+            && methods.iter().all(|method| *method == one)
+            && let Some(kind) = Unsalted::named(one)
+        {
+            return Self::Unsalted(kind);
+        }
         match methods[..] {
-            // MariaDB takes several passwords of one account as so many methods of one name.
-            ["mysql_native_password"] | ["mysql_native_password", "mysql_native_password"] => Self::Native,
             ["caching_sha2_password"] => Self::Sha2,
             ["sha256_password"] => Self::Sha256,
             _ => Self::Other(methods.join(" or ")),
         }
     }
+
+    /// The same, if it is one that is changed from here.
+    pub(super) fn known(created: &str, account: &Account) -> Result<Self, Reply> {
+        match Self::parse(created) {
+            Self::Other(words) => {
+                let message = format!("{account} logs in by {words}, which is not rotated from here");
+                Err(Reply::no(Reason::Unsupported, message))
+            }
+            method => Ok(method),
+        }
+    }
+}
+
+/// Whether the answer to `SHOW CREATE USER` is about an account that may not log in.
+pub(super) fn is_locked(created: &str) -> bool {
+    outside_quotes(created).contains(" ACCOUNT LOCK")
 }
 
 /// The plugin's name: MariaDB writes it bare, MySQL in quotes, which [`outside_quotes`] has emptied.
@@ -120,6 +169,9 @@ fn outside_quotes(text: &str) -> String {
 mod tests {
     use super::*;
 
+    const NATIVE: Method = Method::Unsalted(Unsalted::Native);
+    const ED25519: Method = Method::Unsalted(Unsalted::Ed25519);
+
     #[test]
     fn an_account_is_read_from_its_right_end_and_quoted_whole() {
         let account = Account::parse("we@ird'@%.example").expect("an account");
@@ -136,26 +188,31 @@ mod tests {
         assert_eq!(hashes(&format!("{name}BY PASSWORD '{two}'"), &account), [two]);
         let both = format!("VIA mysql_native_password USING '{two}' OR mysql_native_password USING '{one}'");
         assert_eq!(hashes(&(name.clone() + &both), &account), [two, one]);
-        assert_eq!(Method::parse(&(name + &both)), Method::Native);
+        assert_eq!(Method::parse(&(name + &both)), NATIVE);
         assert!(hashes("CREATE USER `x`@`%` IDENTIFIED VIA ed25519 USING 'abc'", &account).is_empty());
+        let (one, two) = ("ZIgUREUg5PVgQ6LskhXmO+eZLS0nC8be6HPjYWR4YJY", "vubFBzIrapbfHct1/J72dnUryz5VS7lA6XHH8sIx4TI");
+        let account = Account { user: "app".to_owned(), host: "%".to_owned() };
+        let both = format!("CREATE USER `app`@`%` IDENTIFIED VIA ed25519 USING '{one}' OR ed25519 USING '{two}'");
+        assert_eq!((hashes(&both, &account), Method::parse(&both)), (vec![one.to_owned(), two.to_owned()], ED25519));
     }
 
     #[test]
     fn the_method_is_told_from_what_each_server_writes() {
         let other = |words: &str| Method::Other(words.to_owned());
         for (created, method) in [
-            (
-                "CREATE USER `app`@`%` IDENTIFIED BY PASSWORD '*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19'",
-                Method::Native,
-            ),
-            ("CREATE USER `app`@`%`", Method::Native),
-            ("CREATE USER `app`@`%` IDENTIFIED VIA ed25519 USING 'x'", other("ed25519")),
+            ("CREATE USER `app`@`%` IDENTIFIED BY PASSWORD '*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19'", NATIVE),
+            ("CREATE USER `app`@`%`", NATIVE),
+            ("CREATE USER `app`@`%` IDENTIFIED VIA ed25519 USING 'x'", ED25519),
             (
                 "CREATE USER `root`@`localhost` IDENTIFIED VIA mysql_native_password USING 'invalid' OR unix_socket",
                 other("mysql_native_password or unix_socket"),
             ),
-            ("CREATE USER `a ACCOUNT LOCK`@`%` IDENTIFIED BY PASSWORD '*24' ACCOUNT LOCK", Method::Locked),
-            ("CREATE USER `a ACCOUNT LOCK IDENTIFIED VIA x`@`%` IDENTIFIED BY PASSWORD '*24'", Method::Native),
+            ("CREATE USER `app`@`%` IDENTIFIED VIA ed25519 USING 'x' ACCOUNT LOCK", ED25519),
+            (
+                "CREATE USER `app`@`%` IDENTIFIED VIA ed25519 USING 'x' OR mysql_native_password USING 'y'",
+                other("ed25519 or mysql_native_password"),
+            ),
+            ("CREATE USER `a ACCOUNT LOCK IDENTIFIED VIA x`@`%` IDENTIFIED BY PASSWORD '*24'", NATIVE),
             (
                 "CREATE USER 'app'@'%' IDENTIFIED WITH 'caching_sha2_password' AS '$A$005$x'' IDENTIFIED y' REQUIRE NONE \
                  PASSWORD EXPIRE DEFAULT ACCOUNT UNLOCK PASSWORD HISTORY DEFAULT",
@@ -163,11 +220,17 @@ mod tests {
             ),
             (
                 "CREATE USER `app`@`%` IDENTIFIED WITH 'mysql_native_password' AS '*24' REQUIRE SSL PASSWORD EXPIRE DEFAULT",
-                Method::Native,
+                NATIVE,
             ),
             ("CREATE USER `app`@`%` IDENTIFIED WITH 'auth_socket' REQUIRE NONE", other("auth_socket")),
         ] {
             assert_eq!(Method::parse(created), method, "{created}");
         }
+    }
+
+    #[test]
+    fn a_lock_is_the_servers_word_and_not_a_users() {
+        assert!(is_locked("CREATE USER `a ACCOUNT LOCK`@`%` IDENTIFIED BY PASSWORD '*24' ACCOUNT LOCK"));
+        assert!(!is_locked("CREATE USER `a ACCOUNT LOCK`@`%` IDENTIFIED BY PASSWORD '* ACCOUNT LOCK'"));
     }
 }

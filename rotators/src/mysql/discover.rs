@@ -2,9 +2,9 @@
 
 use keywheel_protocol::{Account, Reply, Request, Yes};
 use serde_json::{Map, Value};
-use sqlx::mysql::MySqlRow;
 
-use super::session::{Target, text};
+use super::session::Row;
+use super::target::Target;
 use crate::deadline::Deadline;
 use crate::settings::Pair;
 
@@ -25,12 +25,12 @@ pub(super) async fn discover(request: &Request, deadline: Deadline) -> Result<Re
     Ok(Reply::Yes(Yes { accounts: Some(accounts), note, ..Yes::default() }))
 }
 
-fn account(row: &MySqlRow) -> Result<Account, Reply> {
+fn account(row: &Row) -> Result<Account, Reply> {
     let mut facts = Map::new();
-    let (name, host) = (text(row, 0)?, text(row, 1)?);
-    facts.insert("plugin".to_owned(), text(row, 2)?.into());
+    let (name, host) = (row.text(0)?, row.text(1)?);
+    facts.insert("plugin".to_owned(), row.text(2)?.into());
     for (column, fact) in [(3, "super"), (4, "create_user"), (5, "grant")] {
-        facts.insert(fact.to_owned(), Value::Bool(text(row, column)? == "Y"));
+        facts.insert(fact.to_owned(), Value::Bool(row.text(column)? == "Y"));
     }
     Ok(Account { name: format!("{name}@{host}"), facts })
 }

@@ -6,21 +6,22 @@
 use keywheel_protocol::{By, Reason, Reply, Request};
 
 use super::account::Account;
-use super::session::{Session, Target, literal};
+use super::session::{Session, literal};
+use super::target::Target;
 use super::{native, sha2};
 use crate::deadline::Deadline;
 use crate::settings::{Leased, Pair};
 use crate::step::{self, begun, is_refused_login, noted};
 
 /// The account of a lease.
-fn account(target: &Target, leased: &Leased<'_>) -> Account {
+fn account(target: &Target<'_>, leased: &Leased<'_>) -> Account {
     Account { user: leased.account.to_owned(), host: target.account_host().to_owned() }
 }
 
 /// Logs in as the admin and looks whether the server can do all that is needed.
 pub(super) async fn prepare(
     request: &Request,
-    target: &Target,
+    target: &Target<'_>,
     leased: &Leased<'_>,
     subject: Pair<'_>,
     deadline: Deadline,
@@ -129,7 +130,7 @@ pub(super) async fn end(request: &Request, leased: &Leased<'_>, deadline: Deadli
 async fn end_sessions(own: &mut Session) -> Result<(), Reply> {
     let sql = "SELECT CAST(id AS CHAR) FROM information_schema.processlist WHERE id <> CONNECTION_ID()";
     for row in own.all(sql).await? {
-        let id = super::session::text(&row, 0)?;
+        let id = row.text(0)?;
         if id.bytes().all(|digit| digit.is_ascii_digit()) {
             // One that has just ended is as good as killed.
             let _ = own.change(format!("KILL {id}")).await;

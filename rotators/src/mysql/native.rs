@@ -1,5 +1,6 @@
 //! The hash of `mysql_native_password`: `*` and SHA-1 of SHA-1 of the password, in capital hexadecimal digits
-//! (`make_scrambled_password` in the server's `sql/password.c`). Weak, but what these accounts have.
+//! (`make_scrambled_password` in the server's `sql/password.c`). Weak, but what these accounts have. Logins are sqlx's, but
+//! for accounts that have this method and another.
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use keywheel_protocol::Secret;
@@ -13,6 +14,19 @@ pub(super) fn hash(password: &Secret) -> String {
         text.push_str(&format!("{byte:02X}"));
     }
     text
+}
+
+/// The answer to what the server draws for a login.
+pub(super) fn answer(password: &Secret, nonce: &[u8]) -> Vec<u8> {
+    let sha1 = |bytes: &[u8]| digest(&SHA1_FOR_LEGACY_USE_ONLY, bytes);
+    let once = sha1(password.expose().as_bytes());
+    let mask = sha1(&[nonce, sha1(once.as_ref()).as_ref()].concat());
+    once.as_ref().iter().zip(mask.as_ref()).map(|(byte, mask)| byte ^ mask).collect()
+}
+
+/// Whether it has the form of one.
+pub(super) fn is_hash(text: &str) -> bool {
+    text.len() == 41 && text.strip_prefix('*').is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 #[cfg(test)]

@@ -4,9 +4,11 @@
 use keywheel_protocol::{By, Lockout, Reason, Reply, Request, Yes};
 
 use super::account::Account;
+use super::change::{Wish, change};
 use super::lease;
-use super::session::{Session, Target};
-use super::{PASSWORD_BYTES_MAX, Wish, change, is_overlap, own_account};
+use super::session::Session;
+use super::target::Target;
+use super::{PASSWORD_BYTES_MAX, is_overlap, own_account};
 use crate::deadline::Deadline;
 use crate::settings::{Pair, Settings};
 use crate::step;
@@ -47,7 +49,7 @@ pub(super) async fn rehearse(request: &Request, deadline: Deadline) -> Result<Re
 /// Whether the admin may change accounts: CREATE USER, or what includes it.
 async fn allowed(session: &mut Session, login: Pair<'_>) -> Result<(), Reply> {
     let rows = session.all("SHOW GRANTS").await?;
-    let grants = rows.iter().map(|row| super::session::text(row, 0)).collect::<Result<Vec<_>, _>>()?;
+    let grants = rows.iter().map(|row| row.text(0)).collect::<Result<Vec<_>, _>>()?;
     let may = |grant: &String| {
         let privileges =
             grant.split(" ON *.* TO ").next().filter(|whole| whole.len() < grant.len()).unwrap_or_default();
@@ -68,7 +70,7 @@ async fn checked(session: &mut Session, subject: Pair<'_>) -> Result<(), Reply> 
     let (lower, upper) = (count(char::is_ascii_lowercase), count(char::is_ascii_uppercase));
     let (digits, all) = (count(char::is_ascii_digit), text.len());
     for row in &rows {
-        let (name, wanted) = (super::session::text(row, 0)?, super::session::text(row, 1)?);
+        let (name, wanted) = (row.text(0)?, row.text(1)?);
         let has = match name.as_str() {
             "simple_password_check_minimal_length" => all,
             "simple_password_check_digits" => digits,
@@ -88,6 +90,6 @@ async fn checked(session: &mut Session, subject: Pair<'_>) -> Result<(), Reply> 
 pub(super) async fn lockout(session: &mut Session) -> Result<Option<Lockout>, Reply> {
     let rows = session.all("SHOW GLOBAL VARIABLES LIKE 'max_password_errors'").await?;
     let Some(row) = rows.first() else { return Ok(None) };
-    let failures = super::session::text(row, 1)?.parse::<u32>().ok().filter(|failures| *failures != NEVER);
+    let failures = row.text(1)?.parse::<u32>().ok().filter(|failures| *failures != NEVER);
     Ok(failures.map(|failures| Lockout { failures, window_s: 0 }))
 }

@@ -1,105 +1,75 @@
 //! One connection to a server, with a deadline for each thing that is waited for.
 
-use keywheel_protocol::{Reason, Reply, Request};
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow, MySqlSslMode};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
+use std::pin::pin;
+use std::task::{Context, Waker};
+
+use keywheel_protocol::{Reason, Reply};
+use sqlx::mysql::{MySqlConnection, MySqlRow};
+use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 use tokio::time::timeout;
 
 use super::account::Account;
-use super::verdict;
-use crate::authorities::{authorities, readable};
+use super::verdict::{self, Trouble};
+use super::wire::Wire;
 use crate::deadline::Deadline;
 use crate::failpoint;
-use crate::settings::{Pair, Settings};
-use crate::step::{Stage, of_silence};
+use crate::step::{Stage, lost, of_silence};
 
 /// ER_NOT_VALID_PASSWORD: a password checking plugin said no.
-const POLICY: u32 = 1819;
+const POLICY: &str = "1819";
 
-/// A server, as the request's settings name it.
-pub(super) struct Target {
-    options: MySqlConnectOptions,
-    place: String,
-    account_host: Option<String>,
-    clear_text: bool,
+/// A connection, by the client that could log in.
+pub(super) enum Connection {
+    Sqlx(MySqlConnection),
+    Wire(Wire),
+    Closed,
 }
 
-impl Target {
-    /// Checks the settings.
-    pub(super) fn of(request: &Request) -> Result<Self, Reply> {
-        let settings = Settings(&request.target);
-        let host = settings.required("host")?;
-        let port = u16::try_from(settings.number("port", 1..=65_535, 3306)?).unwrap_or(u16::MAX);
-        // What the client library would set by itself is set below, or not wanted.
-        let options = MySqlConnectOptions::new().pipes_as_concat(false).no_engine_substitution(false).timezone(None);
-        let options = options.statement_cache_capacity(0).disable_statement_logging();
-        let by_socket = host.starts_with('/');
-        let options = if by_socket {
-            options.socket(host).ssl_mode(MySqlSslMode::Disabled)
-        } else {
-            with_tls(options.host(host).port(port), settings)?
-        };
-        let place = if by_socket { host.to_owned() } else { format!("{host} port {port}") };
-        let account_host = Settings(&request.credential).text("account_host")?.map(str::to_owned);
-        Ok(Self { options, place, account_host, clear_text: settings.flag("clear_text")? })
-    }
-
-    /// The host part of the account, if the configuration names one.
-    pub(super) fn configured_host(&self) -> Option<&str> {
-        self.account_host.as_deref()
-    }
-
-    /// The host part of an account that an admin changes.
-    pub(super) fn account_host(&self) -> &str {
-        self.configured_host().unwrap_or("%")
-    }
-
-    /// Whether a new password may be sent as it is.
-    pub(super) fn clear_text(&self) -> bool {
-        self.clear_text
-    }
-
-    /// Logs in.
-    pub(super) async fn connect(&self, login: Pair<'_>, deadline: Deadline) -> Result<Session, Reply> {
-        let options = self.options.clone().username(login.username).password(login.password.expose());
-        let connection = match timeout(deadline.left(), MySqlConnection::connect_with(&options)).await {
-            Ok(connection) => connection.map_err(|error| verdict::of_login(&error, login.username, &self.place))?,
-            Err(_) => return Err(Reply::not_reached(format!("{} did not answer in time", self.place))),
-        };
-        let mut session = Session { connection, deadline, mariadb: false };
-        session.prepare().await?;
-        Ok(session)
-    }
-}
-
-fn with_tls(options: MySqlConnectOptions, settings: Settings<'_>) -> Result<MySqlConnectOptions, Reply> {
-    let ca_file = settings.text("ca_file")?;
-    let mode = match settings.text("tls")?.unwrap_or("verify-identity") {
-        "disabled" => MySqlSslMode::Disabled,
-        "required" if ca_file.is_some() => MySqlSslMode::VerifyCa,
-        "required" => MySqlSslMode::Required,
-        "verify-ca" if ca_file.is_none() => {
-            let message = "tls = \"verify-ca\" needs a ca_file: any certificate of a public authority would pass";
-            return Err(Reply::no(Reason::Unsupported, message));
+impl Connection {
+    /// Sends a statement. The rows of its answer, if it has any.
+    async fn ask(&mut self, sql: &str) -> Result<Vec<Row>, Trouble> {
+        match self {
+            // Everything in it is a constant, a number, or went through `literal`.
+            Self::Sqlx(connection) => {
+                let rows = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).fetch_all(connection).await?;
+                Ok(rows.iter().map(Row::from).collect())
+            }
+            Self::Wire(wire) => wire.ask(sql).await,
+            Self::Closed => Err(Trouble::Lost("the connection is closed".to_owned())),
         }
-        "verify-ca" => MySqlSslMode::VerifyCa,
-        "verify-identity" => MySqlSslMode::VerifyIdentity,
-        other => return Err(Reply::no(Reason::Unsupported, format!("tls = {other:?} is not known"))),
-    };
-    let mut options = options.ssl_mode(mode);
-    if matches!(mode, MySqlSslMode::VerifyCa | MySqlSslMode::VerifyIdentity) {
-        options = options.ssl_ca(authorities(ca_file)?);
     }
-    match (settings.text("client_cert")?, settings.text("client_key")?) {
-        (None, None) => Ok(options),
-        (Some(cert), Some(key)) => Ok(options.ssl_client_cert(readable(cert)?).ssl_client_key(readable(key)?)),
-        _ => Err(Reply::no(Reason::Unsupported, "client_cert and client_key go together")),
+
+    async fn end(self) {
+        match self {
+            Self::Sqlx(connection) => drop(connection.close().await),
+            Self::Wire(wire) => drop(wire.end().await),
+            Self::Closed => {}
+        }
+    }
+}
+
+/// A row of an answer, as the bytes of its texts; none for NULL.
+pub(super) struct Row(pub(super) Vec<Option<Vec<u8>>>);
+
+impl Row {
+    /// A column of text.
+    pub(super) fn text(&self, column: usize) -> Result<String, Reply> {
+        let bytes = self.0.get(column).and_then(Option::as_deref);
+        let absent = || lost(Stage::Question, "the server left out what it was asked for");
+        bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()).ok_or_else(absent)
+    }
+}
+
+impl From<&MySqlRow> for Row {
+    fn from(row: &MySqlRow) -> Self {
+        // Unchecked: the system's tables have them as text or as bytes, by version.
+        Self((0..row.len()).map(|column| row.try_get_unchecked(column).ok().flatten()).collect())
     }
 }
 
 /// A connection that is logged in.
 pub(super) struct Session {
-    connection: MySqlConnection,
+    connection: Connection,
     deadline: Deadline,
     mariadb: bool,
 }
@@ -107,14 +77,15 @@ pub(super) struct Session {
 impl Session {
     /// Settings that make the outcome certain whatever the account's own are: backslashes mean nothing, and a statement
     /// that waits for a lock is given up by the server while this side still listens.
-    async fn prepare(&mut self) -> Result<(), Reply> {
-        let left = self.deadline.left();
+    pub(super) async fn new(connection: Connection, deadline: Deadline) -> Result<Self, Reply> {
+        let mut session = Self { connection, deadline, mariadb: false };
+        let left = deadline.left();
         let server_s = (left - left / 5).as_secs().max(1);
         let sql = format!("SET SESSION sql_mode = 'NO_BACKSLASH_ESCAPES', SESSION lock_wait_timeout = {server_s}");
-        self.run(sql, Stage::Question).await?;
-        let version = self.text("SELECT VERSION()").await?.unwrap_or_default();
-        self.mariadb = version.contains("MariaDB");
-        Ok(())
+        session.all(&sql).await?;
+        let version = session.text("SELECT VERSION()").await?.unwrap_or_default();
+        session.mariadb = version.contains("MariaDB");
+        Ok(session)
     }
 
     /// Whether it is MariaDB; else it is MySQL, or takes itself for it.
@@ -127,7 +98,7 @@ impl Session {
         let sql = "SELECT GROUP_CONCAT(plugin_name) FROM information_schema.plugins \
                    WHERE plugin_type = 'PASSWORD VALIDATION' AND plugin_status = 'ACTIVE' AND @@strict_password_validation";
         let rows = self.all(sql).await?;
-        let checking = rows.first().and_then(|row| text(row, 0).ok()).filter(|names| !names.is_empty());
+        let checking = rows.first().and_then(|row| row.text(0).ok()).filter(|names| !names.is_empty());
         checking.map_or(Ok(()), |names| {
             let message = format!(
                 "the server checks passwords ({names}) and so takes no hash; set clear_text = true on the target, with TLS and with its \
@@ -147,13 +118,12 @@ impl Session {
     pub(super) async fn text(&mut self, sql: &str) -> Result<Option<String>, Reply> {
         let rows = self.all(sql).await?;
         let Some(row) = rows.first() else { return Ok(None) };
-        text(row, 0).map(Some)
+        row.text(0).map(Some)
     }
 
     /// All rows. The statement is a constant, or its parts went through [`literal`].
-    pub(super) async fn all(&mut self, sql: &str) -> Result<Vec<MySqlRow>, Reply> {
-        let answer = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).fetch_all(&mut self.connection);
-        settle(timeout(self.deadline.left(), answer).await, Stage::Question)
+    pub(super) async fn all(&mut self, sql: &str) -> Result<Vec<Row>, Reply> {
+        self.ask(sql, Stage::Question).await
     }
 
     /// Sends the change: one statement, which the server does whole or not at all.
@@ -162,7 +132,7 @@ impl Session {
             return Err(Reply::not_reached("there was no time left to make the change; nothing was sent"));
         }
         failpoint::hit("worker.apply.before");
-        match self.run(sql, Stage::Change).await {
+        match self.ask(&sql, Stage::Change).await.map(drop) {
             // MariaDB says of ALTER USER only that it failed; why, it says in a warning.
             Err(Reply::No { reason: Reason::Missing, message, .. }) => Err(self.why(message).await),
             done => done,
@@ -172,32 +142,27 @@ impl Session {
     /// The warning that tells a refused value from an account that is not there.
     async fn why(&mut self, message: String) -> Reply {
         let warnings = self.all("SHOW WARNINGS").await.unwrap_or_default();
-        let refused = warnings.iter().find(|row| row.try_get_unchecked::<u32, _>(1).is_ok_and(|code| code == POLICY));
-        match refused.and_then(|row| text(row, 2).ok()) {
+        let refused = warnings.iter().find(|row| row.text(1).is_ok_and(|code| code == POLICY));
+        match refused.and_then(|row| row.text(2).ok()) {
             Some(words) => Reply::no(Reason::Policy, format!("{words} (error {POLICY})")),
             None => Reply::no(Reason::Missing, message),
         }
     }
 
-    async fn run(&mut self, sql: String, stage: Stage) -> Result<(), Reply> {
-        // Everything in it is a constant, a number, or went through `literal`.
-        let done = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut self.connection);
-        settle(timeout(self.deadline.left(), done).await, stage).map(|_| ())
+    async fn ask(&mut self, sql: &str, stage: Stage) -> Result<Vec<Row>, Reply> {
+        match timeout(self.deadline.left(), self.connection.ask(sql)).await {
+            Ok(answered) => answered.map_err(|trouble| verdict::of(&trouble, stage)),
+            Err(_) => Err(of_silence(stage)),
+        }
     }
 }
 
-/// A column of text. The system's tables have it as text or as bytes, by version.
-pub(super) fn text(row: &MySqlRow, column: usize) -> Result<String, Reply> {
-    match row.try_get_unchecked::<Vec<u8>, _>(column) {
-        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(error) => Err(verdict::of(&error, Stage::Question)),
-    }
-}
-
-fn settle<T>(outcome: Result<Result<T, sqlx::Error>, tokio::time::error::Elapsed>, stage: Stage) -> Result<T, Reply> {
-    match outcome {
-        Ok(answered) => answered.map_err(|error| verdict::of(&error, stage)),
-        Err(_) => Err(of_silence(stage)),
+impl Drop for Session {
+    /// Says goodbye, so that the server's log has no warning.
+    fn drop(&mut self) {
+        let end = pin!(std::mem::replace(&mut self.connection, Connection::Closed).end());
+        // A few bytes, which are sent at once or never: whether the server hears them makes no difference.
+        let _ = end.poll(&mut Context::from_waker(Waker::noop()));
     }
 }
 
