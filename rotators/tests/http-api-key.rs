@@ -107,10 +107,17 @@ fn jupyterhub_tokens_turn_over_by_a_service_and_by_themselves() {
     assert!(!log.contains(HUB_TOKEN));
 }
 
+/// In one test, since a hub takes some seconds to start.
 #[test]
-fn a_rehearsal_predicts_each_no_and_makes_no_key() {
+fn keys_of_a_hub() {
     let hub = services::jupyterhub();
-    let place = place(&hub, "jupyterhub.toml", "app");
+    pages_that_name_the_next_one_are_all_read_and_a_list_that_is_cut_off_is_refused(&hub);
+    a_rehearsal_predicts_each_no_and_makes_no_key(&hub);
+    each_no_says_why_and_makes_no_key(hub);
+}
+
+fn a_rehearsal_predicts_each_no_and_makes_no_key(hub: &Service) {
+    let place = place(hub, "jupyterhub.toml", "app");
     let admin = secret(&[("key", HUB_TOKEN)]);
     let described = |name: &str, passage: &str, instead: &str| {
         let text = fs::read_to_string(place.target["service"].as_str().expect("a path")).expect("the file");
@@ -133,12 +140,10 @@ fn a_rehearsal_predicts_each_no_and_makes_no_key() {
     foretold(&described("a", "{account}", "{acount}"), Some(&admin), Reason::Unsupported);
     foretold(&described("b", "/api_tokens", "/nothing"), Some(&admin), Reason::Unsupported);
     foretold(&described("c", "[prove]", "[proof]"), Some(&admin), Reason::Unsupported);
-    assert!(hub_tokens(&hub).is_empty());
+    assert!(hub_tokens(hub).is_empty());
 }
 
-#[test]
-fn each_no_says_why_and_makes_no_key() {
-    let hub = services::jupyterhub();
+fn each_no_says_why_and_makes_no_key(hub: Service) {
     let place = place(&hub, "jupyterhub.toml", "app");
     let admin = secret(&[("key", HUB_TOKEN)]);
     let wrong = secret(&[("key", "wrong")]);
@@ -299,12 +304,10 @@ request = "DELETE /hub/api/users/{id}"
 request = "GET /hub/api/user"
 "#;
 
-#[test]
-fn pages_that_name_the_next_one_are_all_read_and_a_list_that_is_cut_off_is_refused() {
-    let hub = services::jupyterhub();
+fn pages_that_name_the_next_one_are_all_read_and_a_list_that_is_cut_off_is_refused(hub: &Service) {
     let admin = secret(&[("key", HUB_USERS_TOKEN)]);
     let described =
-        |name: &str, text: &str| place(&hub, "", "app").with("service", hub.file(name, text).display().to_string());
+        |name: &str, text: &str| place(hub, "", "app").with("service", hub.file(name, text).display().to_string());
     let place = described("users.toml", HUB_USERS);
     let tokens = ["kw-one", "kw-two", "kw-three"];
     for again in [false, true] {
