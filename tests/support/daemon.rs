@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -27,6 +28,7 @@ pub struct Setup {
     general: String,
     parts: Vec<String>,
     environment: Vec<(String, String)>,
+    user: Option<u32>,
 }
 
 impl Setup {
@@ -52,7 +54,7 @@ impl Setup {
             key.display().to_string(),
         );
         scratch.folder("rotators", 0o755);
-        Self { scratch, general, parts: Vec::new(), environment: Vec::new() }
+        Self { scratch, general, parts: Vec::new(), environment: Vec::new(), user: None }
     }
 
     /// Replaces `[daemon]` and `[key]`.
@@ -73,6 +75,22 @@ impl Setup {
         self
     }
 
+    /// Has the daemon run as a user of its own, as the package does, by copies of its programs that this user can reach.
+    /// Needs root.
+    pub fn user(mut self, id: u32) -> Self {
+        for program in [Path::new(env!("CARGO_BIN_EXE_keywheeld")), &rotator_binary()] {
+            let name = program.file_name().expect("a name");
+            fs::copy(program, self.scratch.path().join(name)).expect("a copy");
+        }
+        let rotator = self.scratch.at("keywheel-rotator").display().to_string();
+        self.general = self.general.replace(&rotator_binary().display().to_string(), &rotator);
+        for name in ["state", "run", "log", "master.key"] {
+            chown(self.scratch.at(name), Some(id), Some(id)).expect("root");
+        }
+        self.user = Some(id);
+        self
+    }
+
     /// Starts the daemon and waits until it serves. Panics with its log when it ends first.
     pub fn start(self) -> Daemon {
         let mut daemon = self.prepare();
@@ -83,8 +101,14 @@ impl Setup {
     /// Writes the configuration without starting anything.
     pub fn prepare(self) -> Daemon {
         let config = self.scratch.at("keywheel.toml");
-        let daemon =
-            Daemon { environment: self.environment, general: self.general, config, child: None, scratch: self.scratch };
+        let daemon = Daemon {
+            environment: self.environment,
+            general: self.general,
+            config,
+            user: self.user,
+            child: None,
+            scratch: self.scratch,
+        };
         daemon.configure(&self.parts.join("\n"));
         daemon
     }
@@ -111,6 +135,7 @@ pub struct Daemon {
     general: String,
     /// The configuration's main file.
     pub config: PathBuf,
+    user: Option<u32>,
     child: Option<Child>,
     /// Last, so that the folder goes after the process.
     pub scratch: Scratch,
@@ -120,6 +145,10 @@ impl Daemon {
     /// Writes the configuration: `[daemon]` and `[key]` as set up, then `toml`.
     pub fn configure(&self, toml: &str) {
         fs::write(&self.config, format!("{}\n{toml}", self.general)).expect("the configuration");
+        if self.user.is_some() {
+            chown(&self.config, None, self.user).expect("root");
+            fs::set_permissions(&self.config, fs::Permissions::from_mode(0o640)).expect("its mode");
+        }
     }
 
     /// Sets a variable for the next start; an empty value takes it away.
@@ -149,7 +178,11 @@ impl Daemon {
         assert!(self.child.is_none(), "keywheeld is running");
         let log =
             fs::OpenOptions::new().create(true).append(true).open(self.scratch.at("keywheeld.log")).expect("the log");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_keywheeld"));
+        let own = self.user.map(|_| self.scratch.at("keywheeld"));
+        let mut command = Command::new(own.as_deref().unwrap_or(Path::new(env!("CARGO_BIN_EXE_keywheeld"))));
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
         command.arg("--config").arg(&self.config).current_dir("/").env_clear().env("PATH", "/usr/bin:/bin");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
