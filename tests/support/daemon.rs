@@ -1,5 +1,6 @@
 //! The real daemon on a scratch folder.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -106,6 +107,7 @@ impl Setup {
             general: self.general,
             config,
             user: self.user,
+            launcher: Vec::new(),
             child: None,
             scratch: self.scratch,
         };
@@ -136,6 +138,7 @@ pub struct Daemon {
     /// The configuration's main file.
     pub config: PathBuf,
     user: Option<u32>,
+    launcher: Vec<String>,
     child: Option<Child>,
     /// Last, so that the folder goes after the process.
     pub scratch: Scratch,
@@ -159,6 +162,11 @@ impl Daemon {
         }
     }
 
+    /// Has it started by a command that becomes the program in its arguments.
+    pub fn launch_by(&mut self, words: &[&str]) {
+        self.launcher = words.iter().map(|word| (*word).to_owned()).collect();
+    }
+
     /// Starts the daemon and waits until it serves. Panics with its log when it ends first.
     pub fn start(&mut self) {
         self.spawn();
@@ -179,7 +187,10 @@ impl Daemon {
         let log =
             fs::OpenOptions::new().create(true).append(true).open(self.scratch.at("keywheeld.log")).expect("the log");
         let own = self.user.map(|_| self.scratch.at("keywheeld"));
-        let mut command = Command::new(own.as_deref().unwrap_or(Path::new(env!("CARGO_BIN_EXE_keywheeld"))));
+        let program = own.as_deref().unwrap_or(Path::new(env!("CARGO_BIN_EXE_keywheeld")));
+        let mut words = self.launcher.iter().map(OsStr::new).chain([program.as_os_str()]);
+        let mut command = Command::new(words.next().expect("the daemon at least"));
+        command.args(words);
         if let Some(user) = self.user {
             command.uid(user).gid(user);
         }
