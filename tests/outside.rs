@@ -45,3 +45,5 @@ mod rekey;
 mod rotation;
 #[path = "outside/shutdown.rs"]
 mod shutdown;
+#[path = "outside/takeover.rs"]
+mod takeover;

@@ -19,7 +19,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioTimer;
 use nix::sys::socket::{MsgFlags, send};
 use tokio::net::UnixListener;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, SetOnce};
 use tokio::time::{Instant, interval, sleep};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -39,6 +39,9 @@ pub(super) const ACCEPT_REST: Duration = Duration::from_millis(50);
 
 /// How long requests that are being answered may take once the server is to end.
 pub(super) const DRAIN: Duration = Duration::from_secs(2);
+
+/// How long a client that has connected and not asked yet has for it once the server is to end: it found the door open.
+const FIRST: Duration = Duration::from_millis(500);
 
 /// How often it is looked whether they have ended.
 pub(super) const DRAIN_LOOK: Duration = Duration::from_millis(5);
@@ -130,7 +133,10 @@ where
     Fut: Future<Output = Response<Body>>,
 {
     let end = Rc::new(Mutex::new(peer));
+    let asked = SetOnce::new();
     let service = service_fn(|request| {
+        // The first of a connection counts.
+        let _ = asked.set(());
         let answered = answer(end.clone(), request);
         async move { Ok::<_, Infallible>(answered.await) }
     });
@@ -145,6 +151,12 @@ where
         biased;
         served = connection.as_mut() => served,
         () = stop.stopped() => {
+            tokio::select! {
+                biased;
+                served = connection.as_mut() => return served,
+                () = async { asked.wait().await; } => {}
+                () = sleep(FIRST) => {}
+            }
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -283,6 +295,25 @@ mod tests {
         thread::sleep(Duration::from_millis(200));
         assert!(answer(ask(&served.socket(), "/again")).ends_with("/again"));
         served.end();
+    }
+
+    #[test]
+    fn who_had_just_connected_at_the_end_is_still_answered() {
+        let served = Served::new(8, Duration::from_secs(20));
+        let mut streams: Vec<UnixStream> = Vec::new();
+        for _ in 0..4 {
+            streams.push(UnixStream::connect(served.socket()).expect("a connection"));
+        }
+        thread::sleep(Duration::from_millis(100));
+        served.stop.send_replace(true);
+        for mut stream in streams {
+            thread::sleep(Duration::from_millis(50));
+            stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out");
+            stream.write_all(b"GET /late HTTP/1.1\r\nhost: k\r\n\r\n").expect("sent");
+            let text = answer(stream);
+            assert!(text.starts_with("HTTP/1.1 200") && text.ends_with("/late"), "{text}");
+        }
+        assert!(served.end() < DRAIN);
     }
 
     #[test]

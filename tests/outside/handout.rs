@@ -185,6 +185,47 @@ fn i11_a_client_that_stops_in_mid_request_is_cut_off_when_its_time_is_over() {
     assert!(!String::from_utf8_lossy(&answer).contains("first"));
     assert!(took >= Duration::from_millis(800) && took < Duration::from_secs(15), "{took:?}");
     assert_eq!(fetch(&daemon, "web/app").password, "first");
+    // One that never stops, and never comes to the end either.
+    let began = Instant::now();
+    let mut stream = UnixStream::connect(daemon.socket()).expect("a connection");
+    stream.write_all(b"GET /v1/credentials/web/app HTTP/1.1\r\nX-Long: ").expect("the beginning");
+    let cut_off = (0..300).any(|_| {
+        pause(50);
+        stream.write_all(b"x").is_err()
+    });
+    let took = began.elapsed();
+    assert!(cut_off && took >= Duration::from_millis(800), "{took:?}");
+}
+
+#[test]
+fn i11_a_user_that_floods_keeps_no_other_from_fetching() {
+    let daemon = web("");
+    // Connects, asks and goes away again without a pause, and takes an answer now and then.
+    let flood = r#"my $until = time + 5; while (time < $until) { socket(S, AF_UNIX, SOCK_STREAM, 0) or next;
+        connect(S, pack_sockaddr_un($ARGV[0])) or next; $n++;
+        send(S, "GET /v1/credentials/web/app HTTP/1.1\r\nHost: k\r\n\r\n" x 8, MSG_NOSIGNAL);
+        sysread(S, $x, 4096) unless $n % 4; close S } print $n"#;
+    let flooders: Vec<_> = (0..8)
+        .map(|_| {
+            let mut perl = Command::new("setpriv");
+            perl.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "perl", "-MSocket", "-e", flood]);
+            perl.arg(daemon.socket()).stdout(Stdio::piped()).spawn().expect("perl runs")
+        })
+        .collect();
+    let (began, mut slowest, mut fetched) = (Instant::now(), Duration::ZERO, 0);
+    while began.elapsed() < Duration::from_secs(4) {
+        let asked = Instant::now();
+        assert_eq!(fetch(&daemon, "web/app").password, "first");
+        slowest = slowest.max(asked.elapsed());
+        fetched += 1;
+    }
+    let asked: u64 = flooders
+        .into_iter()
+        .map(|perl| said(&perl.wait_with_output().expect("it ends")).parse::<u64>().expect("a number"))
+        .sum();
+    println!("{fetched} fetches beside {asked} connections of eight requests each; the slowest took {slowest:?}");
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    assert!(asked > 1000, "{asked}");
 }
 
 #[test]

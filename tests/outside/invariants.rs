@@ -39,7 +39,7 @@ fn i9_what_was_set_and_handed_out_is_not_left_in_the_memory_of_the_daemon() {
 }
 
 /// How often `wanted` stands in what a process can write.
-fn times_in_memory(pid: i32, wanted: &[u8]) -> usize {
+pub(crate) fn times_in_memory(pid: i32, wanted: &[u8]) -> usize {
     use std::os::unix::fs::FileExt;
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("its map");
     let memory = fs::File::open(format!("/proc/{pid}/mem")).expect("its memory");

@@ -1,7 +1,9 @@
 //! The real daemon on a scratch folder.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -27,6 +29,7 @@ pub struct Setup {
     general: String,
     parts: Vec<String>,
     environment: Vec<(String, String)>,
+    user: Option<u32>,
 }
 
 impl Setup {
@@ -52,7 +55,7 @@ impl Setup {
             key.display().to_string(),
         );
         scratch.folder("rotators", 0o755);
-        Self { scratch, general, parts: Vec::new(), environment: Vec::new() }
+        Self { scratch, general, parts: Vec::new(), environment: Vec::new(), user: None }
     }
 
     /// Replaces `[daemon]` and `[key]`.
@@ -73,6 +76,22 @@ impl Setup {
         self
     }
 
+    /// Has the daemon run as a user of its own, as the package does, by copies of its programs that this user can reach.
+    /// Needs root.
+    pub fn user(mut self, id: u32) -> Self {
+        for program in [Path::new(env!("CARGO_BIN_EXE_keywheeld")), &rotator_binary()] {
+            let name = program.file_name().expect("a name");
+            fs::copy(program, self.scratch.path().join(name)).expect("a copy");
+        }
+        let rotator = self.scratch.at("keywheel-rotator").display().to_string();
+        self.general = self.general.replace(&rotator_binary().display().to_string(), &rotator);
+        for name in ["state", "run", "log", "master.key"] {
+            chown(self.scratch.at(name), Some(id), Some(id)).expect("root");
+        }
+        self.user = Some(id);
+        self
+    }
+
     /// Starts the daemon and waits until it serves. Panics with its log when it ends first.
     pub fn start(self) -> Daemon {
         let mut daemon = self.prepare();
@@ -83,8 +102,15 @@ impl Setup {
     /// Writes the configuration without starting anything.
     pub fn prepare(self) -> Daemon {
         let config = self.scratch.at("keywheel.toml");
-        let daemon =
-            Daemon { environment: self.environment, general: self.general, config, child: None, scratch: self.scratch };
+        let daemon = Daemon {
+            environment: self.environment,
+            general: self.general,
+            config,
+            user: self.user,
+            launcher: Vec::new(),
+            child: None,
+            scratch: self.scratch,
+        };
         daemon.configure(&self.parts.join("\n"));
         daemon
     }
@@ -111,6 +137,8 @@ pub struct Daemon {
     general: String,
     /// The configuration's main file.
     pub config: PathBuf,
+    user: Option<u32>,
+    launcher: Vec<String>,
     child: Option<Child>,
     /// Last, so that the folder goes after the process.
     pub scratch: Scratch,
@@ -120,6 +148,10 @@ impl Daemon {
     /// Writes the configuration: `[daemon]` and `[key]` as set up, then `toml`.
     pub fn configure(&self, toml: &str) {
         fs::write(&self.config, format!("{}\n{toml}", self.general)).expect("the configuration");
+        if self.user.is_some() {
+            chown(&self.config, None, self.user).expect("root");
+            fs::set_permissions(&self.config, fs::Permissions::from_mode(0o640)).expect("its mode");
+        }
     }
 
     /// Sets a variable for the next start; an empty value takes it away.
@@ -128,6 +160,11 @@ impl Daemon {
         if !value.is_empty() {
             self.environment.push((name.to_owned(), value.to_owned()));
         }
+    }
+
+    /// Has it started by a command that becomes the program in its arguments.
+    pub fn launch_by(&mut self, words: &[&str]) {
+        self.launcher = words.iter().map(|word| (*word).to_owned()).collect();
     }
 
     /// Starts the daemon and waits until it serves. Panics with its log when it ends first.
@@ -146,7 +183,15 @@ impl Daemon {
 
     /// Starts the daemon and does not wait.
     pub fn spawn(&mut self) {
-        self.spawn_by(Command::new(env!("CARGO_BIN_EXE_keywheeld")));
+        let own = self.user.map(|_| self.scratch.at("keywheeld"));
+        let program = own.as_deref().unwrap_or(Path::new(env!("CARGO_BIN_EXE_keywheeld")));
+        let mut words = self.launcher.iter().map(OsStr::new).chain([program.as_os_str()]);
+        let mut command = Command::new(words.next().expect("the daemon at least"));
+        command.args(words);
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
+        self.spawn_by(command);
     }
 
     /// Starts it by this command, which becomes `keywheeld`.
