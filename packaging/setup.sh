@@ -95,7 +95,7 @@ if [ $((${#missing[@]} + ${#missing_postgresql[@]})) -gt 0 ]; then
   [ ${#missing_postgresql[@]} = 0 ] || apt_install_postgresql "${missing_postgresql[@]}"
 fi
 
-# Services in Python, MySQL and Valkey, which this Debian has not.
+# Services in Python, and releases of servers that this Debian has not.
 case " $* " in *" test "*) packaging/test-services.sh; packaging/test-newer.sh ;; esac
 
 command -v cargo >/dev/null || die "there is no cargo; install a Rust toolchain (https://rustup.rs)"

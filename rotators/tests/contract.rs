@@ -50,7 +50,7 @@ use slapd::Slapd;
 use snmpd::Snmpd;
 use sqlserver::{SqlServer, Tls};
 use sshd::Sshd;
-use test_server::{PgOptions, Postgres};
+use test_server::{PgOptions, Postgres, Release};
 
 const ROTATOR: &str = env!("CARGO_BIN_EXE_keywheel-rotator");
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/sha256file");
@@ -104,18 +104,23 @@ fn assert_passes(candidate: &str, options: &[&str], secrets: Value, skipped: usi
 
 #[test]
 fn postgres_keeps_the_contract_by_itself_and_by_the_admin() {
-    let server = Postgres::start(PgOptions { tls: true, log_statement_all: false });
-    server.create_login("app", "marker-first");
-    let (port, ca) = (format!("port={}", server.port), format!("ca_file={}", server.ca_file.display()));
-    let tls = ["--target", "host=localhost", "--target", &port, "--target", &ca, "--restore"];
-    let current = json!({ "username": "app", "password": "marker-first" });
-    assert_passes("postgres", &tls, json!({ "current": current }), 0);
-    let plain = ["--target", "host=127.0.0.1", "--target", &port, "--target", "tls=disable"];
-    let admin = json!({ "username": server.superuser, "password": server.superuser_password });
-    let new = json!({ "username": "app", "password": "marker-second" });
-    let secrets = json!({ "current": current, "new": new, "login": { "by": "admin", "fields": admin } });
-    assert_passes("postgres", &plain, secrets, 0);
-    assert!(server.login_works("app", "marker-second"));
+    for release in [Release::Older, Release::Installed, Release::Newer].into_iter().filter(|release| release.is_here())
+    {
+        let server = Postgres::start_release(release, PgOptions { tls: true, log_statement_all: false });
+        server.create_login("app", "marker-first");
+        let (port, ca) = (format!("port={}", server.port), format!("ca_file={}", server.ca_file.display()));
+        let tls = ["--target", "host=localhost", "--target", &port, "--target", &ca, "--restore"];
+        let current = json!({ "username": "app", "password": "marker-first" });
+        assert_passes("postgres", &tls, json!({ "current": current }), 0);
+        let plain = ["--target", "host=127.0.0.1", "--target", &port, "--target", "tls=disable"];
+        server.create_login("keywheel", "marker-admin");
+        server.delegate("keywheel", "app");
+        let admin = json!({ "username": "keywheel", "password": "marker-admin" });
+        let new = json!({ "username": "app", "password": "marker-second" });
+        let secrets = json!({ "current": current, "new": new, "login": { "by": "admin", "fields": admin } });
+        assert_passes("postgres", &plain, secrets, 0);
+        assert!(server.login_works("app", "marker-second"));
+    }
 }
 
 #[test]

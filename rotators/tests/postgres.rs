@@ -498,7 +498,8 @@ fn a_rehearsal_predicts_each_no_and_changes_nothing() {
 fn an_admin_known_by_its_socket_peer_needs_no_password() {
     let server = Postgres::start(PgOptions::default());
     server.create_login("app", "unknown");
-    server.admin("CREATE ROLE keywheel LOGIN CREATEROLE");
+    server.admin("CREATE ROLE keywheel LOGIN");
+    server.delegate("keywheel", "app");
     let hba = server.data_dir.join("pg_hba.conf");
     let rules = std::fs::read_to_string(&hba).expect("the rules");
     std::fs::write(&hba, format!("local all keywheel peer map=ops\n{rules}")).expect("written");

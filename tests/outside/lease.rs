@@ -19,9 +19,10 @@ fn reporting(pg: &Postgres, more: &str) -> Daemon {
     pg.create_login("reporting", "nobody knows");
     pg.create_login("keeper", "first-of-keeper");
     pg.admin(
-        "ALTER ROLE keeper CREATEROLE; CREATE TABLE public.sales(x int); GRANT SELECT ON public.sales TO reporting; \
+        "CREATE TABLE public.sales(x int); GRANT SELECT ON public.sales TO reporting; \
          CREATE SCHEMA desk AUTHORIZATION reporting",
     );
+    pg.delegate("keeper", "reporting");
     let daemon = Setup::new().config(config(pg, more)).start();
     daemon.keywheel_ok(&["import", "pg/keeper"], "first-of-keeper");
     daemon

@@ -181,6 +181,14 @@ impl Postgres {
         self.admin(&format!("{quiet}\nCREATE ROLE \"{name}\" LOGIN PASSWORD '{password}';"));
     }
 
+    /// Gives a role the least that it needs to manage these others (divided by commas).
+    pub fn delegate(&self, admin: &str, roles: &str) {
+        self.admin(&format!("ALTER ROLE {admin} CREATEROLE"));
+        if self.version() >= 16 {
+            self.admin(&format!("GRANT {roles} TO {admin} WITH ADMIN OPTION, INHERIT FALSE, SET FALSE"));
+        }
+    }
+
     /// Whether a fresh connection with this password can run a query.
     pub fn login_works(&self, user: &str, password: &str) -> bool {
         self.psql_as(user, password, "SELECT 1").is_ok_and(|answer| answer == "1")
