@@ -2,6 +2,7 @@
 
 pub(crate) mod dialogue;
 pub(crate) mod host_key;
+mod legacy;
 pub(crate) mod lines;
 pub(crate) mod remote;
 pub(crate) mod session;
