@@ -1,6 +1,10 @@
 //! The package on a real systemd: booted in a container, installed by dpkg, used by units.
 
+#[path = "systemd/attacker.rs"]
+mod attacker;
 mod support;
+#[path = "systemd/takeover.rs"]
+mod takeover;
 
 use std::time::Duration;
 

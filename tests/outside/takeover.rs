@@ -1,13 +1,16 @@
 //! One daemon after the other on the same sockets, which somebody else holds: systemd as a rule, here the test.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
 use nix::fcntl::{FcntlArg, fcntl};
 
-use crate::kit::{QUICK, credential, fetch, htpasswd_target, password_line, pause};
+use crate::kit::{QUICK, credential, fetch, files_under, htpasswd_target, password_line, pause};
 use crate::support::{Daemon, Setup, get};
 
 /// Takeovers in a test run.
@@ -97,5 +100,49 @@ fn a_fetch_between_two_daemons_waits_for_the_next() {
     daemon.start();
     let answer = early.join().expect("no panic").expect("an answer");
     assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(fetch(&daemon, "web/app").password, "first");
+}
+
+/// Every file of the store, and what stands beside the audit log; not the number of the process that has looked last.
+fn contents(daemon: &Daemon) -> BTreeMap<PathBuf, Vec<u8>> {
+    let files = ["state", "log"].iter().flat_map(|folder| files_under(&daemon.scratch.at(folder)));
+    let files = files.filter(|path| !path.ends_with("LOCK"));
+    files.map(|path| (path.clone(), fs::read(path).expect("read"))).collect()
+}
+
+#[test]
+fn a_downgrade_is_refused_with_words_and_changes_nothing() {
+    let (mut daemon, _listeners) = handed();
+    daemon.sigterm();
+    let config = daemon.config.display().to_string();
+    let store = daemon.scratch.at("state/store");
+    for file in ["journal", "keyring"] {
+        let path = store.join(file);
+        let good = fs::read(&path).expect("read");
+        // As a later keywheel would have written it.
+        let later = if file == "journal" {
+            [&good[..8], &2_u32.to_le_bytes(), &good[12..]].concat()
+        } else {
+            String::from_utf8(good.clone()).expect("text").replace("\"format\": 1", "\"format\": 2").into_bytes()
+        };
+        assert_ne!(later, good);
+        fs::write(&path, later).expect("written");
+        let before = contents(&daemon);
+        let words =
+            [&format!("{file} has format 2; this keywheel knows formats up to 1"), "start the keywheel that wrote it"];
+        let ended = daemon.run_to_end();
+        assert_eq!(ended.status.code(), Some(74), "{}", ended.log);
+        assert!(words.iter().all(|words| ended.log.contains(*words)), "{}", ended.log);
+        for arguments in [&["doctor"][..], &["doctor", "--repair"], &["doctor", "--repair", "--accept-older"]] {
+            let told = daemon.keywheel(&[arguments, &["--config", &config]].concat(), "");
+            let said = String::from_utf8_lossy(&told.stdout).into_owned() + &String::from_utf8_lossy(&told.stderr);
+            assert!(!told.status.success() && words.iter().all(|words| said.contains(*words)), "{said}");
+        }
+        let after = contents(&daemon);
+        let changed: Vec<_> = before.keys().filter(|path| after.get(*path) != before.get(*path)).collect();
+        assert!(changed.is_empty() && after.len() == before.len(), "{file}: {changed:?}");
+        fs::write(&path, good).expect("written");
+    }
+    daemon.start();
     assert_eq!(fetch(&daemon, "web/app").password, "first");
 }
