@@ -11,6 +11,8 @@ mod backup;
 mod calls;
 #[path = "outside/crash.rs"]
 mod crash;
+#[path = "outside/damage.rs"]
+mod damage;
 #[path = "outside/doctor.rs"]
 mod doctor;
 #[path = "outside/drift.rs"]
@@ -25,10 +27,14 @@ mod invariants;
 mod kit;
 #[path = "outside/lease.rs"]
 mod lease;
+#[path = "outside/lost_key.rs"]
+mod lost_key;
 #[path = "outside/overlap.rs"]
 mod overlap;
 #[path = "outside/own_keys.rs"]
 mod own_keys;
+#[path = "outside/patient.rs"]
+mod patient;
 #[path = "outside/power.rs"]
 mod power;
 #[path = "outside/rekey.rs"]
