@@ -17,6 +17,8 @@ mod clock;
 mod complaints;
 #[path = "outside/crash.rs"]
 mod crash;
+#[path = "outside/damage.rs"]
+mod damage;
 #[path = "outside/doctor.rs"]
 mod doctor;
 #[path = "outside/drift.rs"]
@@ -33,10 +35,14 @@ mod invariants;
 mod kit;
 #[path = "outside/lease.rs"]
 mod lease;
+#[path = "outside/lost_key.rs"]
+mod lost_key;
 #[path = "outside/overlap.rs"]
 mod overlap;
 #[path = "outside/own_keys.rs"]
 mod own_keys;
+#[path = "outside/patient.rs"]
+mod patient;
 #[path = "outside/power.rs"]
 mod power;
 #[path = "outside/rekey.rs"]

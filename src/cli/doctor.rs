@@ -118,14 +118,22 @@ fn key(
     places: &Places,
     findings: &mut Vec<Finding>,
 ) -> Result<Option<Given>, CliError> {
+    let place = match (&args.key_file, &config.key) {
+        (Some(path), _) | (None, KeySource::File(path)) => path.display().to_string(),
+        (None, KeySource::SystemdCredential(name)) => format!("the systemd credential {name:?}"),
+        (None, KeySource::Passphrase) => String::new(),
+    };
     let read = match (&args.key_file, &config.key) {
         (Some(path), _) | (None, KeySource::File(path)) => store::key_from_file(path),
         (None, KeySource::SystemdCredential(name)) => match std::env::var_os("CREDENTIALS_DIRECTORY") {
             Some(directory) => store::key_from_credential(directory.as_ref(), name),
             None => {
                 let text = format!("the key is the systemd credential {name:?}, which only the service gets");
-                let remedy = "give a copy of the plain key with --key-file, owned by the daemon's user, mode 0400";
-                findings.push(line("key", State::Unseen, text, Some(remedy.to_owned())));
+                let remedy = format!(
+                    "give a copy of the plain key with --key-file, owned by the daemon's user, mode 0400; {}",
+                    store::KEY_LOST
+                );
+                findings.push(line("key", State::Unseen, text, Some(remedy)));
                 return Ok(None);
             }
         },
@@ -139,7 +147,7 @@ fn key(
     };
     match read {
         Ok(key) => {
-            findings.push(line("key", State::Ok, "the master key can be read".to_owned(), None));
+            findings.push(line("key", State::Ok, format!("the master key in {place} can be read"), None));
             Ok(Some(Given::Key(key)))
         }
         Err(error) => {
@@ -164,6 +172,12 @@ fn audit_log(file: &Path) -> Finding {
         },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             line(WHAT, State::Ok, format!("{} is not there yet", file.display()), None)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::IsADirectory => {
+            let text =
+                format!("{} is a folder, so no record can be written and the daemon does not start", file.display());
+            let remedy = format!("put the log back, or move the folder away: `mv {0} {0}.old`", file.display());
+            line(WHAT, State::Damaged, text, Some(remedy))
         }
         Err(error) => line(WHAT, State::Unseen, format!("{} can't be read: {error}", file.display()), None),
     }

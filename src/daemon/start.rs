@@ -60,7 +60,8 @@ pub(super) enum StartError {
     },
     /// The configuration names a systemd credential, but systemd passed none.
     #[error(
-        "[key] names the systemd credential {0:?}, but there is no $CREDENTIALS_DIRECTORY; start keywheeld by its unit, or use `file`"
+        "[key] names the systemd credential {0:?}, but there is no $CREDENTIALS_DIRECTORY\n  help: start keywheeld by its unit, or \
+         use `file`; {KEY_LOST}", KEY_LOST = store::KEY_LOST
     )]
     NoCredentials(String),
 }

@@ -64,6 +64,20 @@ pub enum StoreError {
         /// `regular file` or `folder`.
         wanted: &'static str,
     },
+    /// There is no key where it should be.
+    #[error("there is no master key in {}", path.display())]
+    KeyMissing {
+        /// Where.
+        path: PathBuf,
+    },
+    /// systemd has not passed the key.
+    #[error("systemd has passed no credential {name} (there is no {})", path.display())]
+    CredentialMissing {
+        /// Its name.
+        name: String,
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// A key file that holds no key.
     #[error("{} holds {bytes} bytes, which is neither a key of 32 bytes nor 64 hexadecimal digits", path.display())]
     KeyFile {
@@ -270,6 +284,10 @@ impl std::fmt::Display for Evidence {
     }
 }
 
+/// What is left without any key.
+pub const KEY_LOST: &str =
+    "if it is lost, move the store away and `keywheel restore` the newest backup, which needs neither key nor TPM";
+
 impl StoreError {
     /// What to do next, as a sentence without a full stop.
     pub fn remedy(&self) -> Option<String> {
@@ -294,14 +312,23 @@ impl StoreError {
                 format!("chown {wanted} {}, or run this program as its owner", path.display())
             }
             Self::Kind { path, wanted } => format!("put a {wanted} at {}", path.display()),
-            Self::KeyFile { path, .. } => {
-                format!("restore {}, or make a key with `openssl rand -hex 32` for a new store", path.display())
+            Self::KeyMissing { path } => format!(
+                "put the copy that you keep elsewhere at {0}, or make one for a new store with `keywheel key create {0}`; {KEY_LOST}",
+                path.display()
+            ),
+            Self::CredentialMissing { name, .. } => {
+                format!("give the unit a line `LoadCredentialEncrypted={name}:FILE`; {KEY_LOST}")
             }
+            Self::KeyFile { path, .. } => format!(
+                "put the copy that you keep elsewhere at {}, or make a key with `openssl rand -hex 32` for a new store; {KEY_LOST}",
+                path.display()
+            ),
             Self::SecretFile { path } => format!("write the secret into {}, as one line of text", path.display()),
             Self::Passphrase { min } => format!("choose one of at least {min} characters, best four random words"),
-            Self::WrongKey { .. } => "give the key or passphrase that the store was made with; \
-                 if that is the one, restore the keyring from a backup"
-                .to_owned(),
+            Self::WrongKey { .. } => format!(
+                "give the key or passphrase that the store was made with; if that is the one, restore the keyring from a copy \
+                 of this store; {KEY_LOST}"
+            ),
             Self::KeySource { wanted, .. } => format!("name {wanted} in [key] of the configuration"),
             Self::Keyring { path, .. } | Self::KeyringMissing { path } => {
                 format!("restore {} from a backup of this store", path.display())

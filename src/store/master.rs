@@ -1,7 +1,7 @@
 //! Where the master key comes from: a key file, or a systemd credential. (A passphrase goes through the keyring.)
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -39,27 +39,26 @@ pub fn key_from_file(path: &Path) -> Result<MasterKey, StoreError> {
 /// # Errors
 /// [`StoreError`] that names the file, what is wrong with it and the remedy.
 pub fn key_from_credential(directory: &Path, name: &str) -> Result<MasterKey, StoreError> {
-    read_key(&directory.join(name), 0o037)
+    read_key(&directory.join(name), 0o037).map_err(|error| match error {
+        StoreError::KeyMissing { path } => StoreError::CredentialMissing { name: name.to_owned(), path },
+        error => error,
+    })
 }
 
-/// Makes a key file (64 hexadecimal digits, mode 0600) and returns its key. A file that is there stays as it is.
+/// Makes a key file (64 hexadecimal digits, mode 0600) and returns its key. A file that is there stays as it is. After a
+/// crash at any instant it is there, whole, or not at all.
 ///
 /// # Errors
 /// [`StoreError`]; also when the file exists.
 pub fn create_key_file(path: &Path) -> Result<MasterKey, StoreError> {
+    if path.symlink_metadata().is_ok() {
+        return Err(io_error("make the key file", path)(std::io::ErrorKind::AlreadyExists.into()));
+    }
     let mut key = MasterKey(Zeroizing::new([0; 32]));
     seal::random(&mut key.0[..])?;
     let mut text = Zeroizing::new(hex::encode(&key.0[..]));
     text.push('\n');
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(io_error("make the key file", path))?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io_error("write", path))?;
-    path.parent().map_or(Ok(()), files::sync_dir)?;
-    Ok(key)
+    files::write_atomically(path, text.as_bytes()).map(|()| key)
 }
 
 /// Reads a first secret from a file that is guarded like a key file, or from a systemd credential; one end of a line is
@@ -77,7 +76,12 @@ pub fn read_secret_file(path: &Path) -> Result<Secret, StoreError> {
 }
 
 fn read_key(path: &Path, forbidden: u32) -> Result<MasterKey, StoreError> {
-    let bytes = read_guarded(path, forbidden, KEY_FILE_BYTES_MAX)?;
+    let bytes = match read_guarded(path, forbidden, KEY_FILE_BYTES_MAX) {
+        Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            return Err(StoreError::KeyMissing { path: path.to_owned() });
+        }
+        read => read?,
+    };
     parse(&bytes).ok_or_else(|| StoreError::KeyFile { path: path.to_owned(), bytes: bytes.len() })
 }
 
@@ -144,6 +148,36 @@ mod tests {
     }
 
     #[test]
+    fn i1_a_key_file_that_is_being_made_is_whole_or_not_there() {
+        let dir = tempfile::tempdir().expect("a scratch folder");
+        let path = dir.path().join("key");
+        let seen = std::rc::Rc::new(std::cell::Cell::new(0));
+        let (looked, at) = (path.clone(), seen.clone());
+        let hook = move |_: &'static str| {
+            at.set(at.get() + 1);
+            assert!(!looked.exists() || key_from_file(&looked).is_ok(), "call {}", at.get());
+            Ok(())
+        };
+        let made = super::super::fault::tests::with(hook, || create_key_file(&path)).expect("made");
+        assert!(seen.get() > 4);
+        assert_eq!(key_from_file(&path).expect("read").0, made.0);
+        assert!(matches!(create_key_file(&path), Err(StoreError::Io { .. })), "it stays");
+        assert_eq!(std::fs::read_dir(dir.path()).expect("listed").count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn a_key_file_that_is_missing_is_said_so_with_the_way_out() {
+        let error = key_from_file(Path::new("/nowhere/key")).err().expect("refused");
+        assert!(error.to_string().contains("/nowhere/key"), "{error}");
+        let remedy = error.remedy().expect("a remedy");
+        assert!(remedy.contains("keywheel restore") && remedy.contains("/nowhere/key"), "{remedy}");
+        let error = key_from_credential(Path::new("/nowhere"), "keywheel.key").err().expect("refused");
+        assert!(matches!(error, StoreError::CredentialMissing { .. }), "{error}");
+        let remedy = error.remedy().expect("a remedy");
+        assert!(remedy.contains("keywheel restore") && remedy.contains("LoadCredential"), "{remedy}");
+    }
+
+    #[test]
     fn raw_bytes_and_digits_are_keys_with_or_without_the_end_of_a_line() {
         let digits = "0a".repeat(32);
         for bytes in [
@@ -184,7 +218,7 @@ mod tests {
         assert!(key_from_credential(dir.path(), "key").is_ok());
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o444)).expect("mode set");
         assert!(matches!(key_from_credential(dir.path(), "key"), Err(StoreError::WeakMode { .. })));
-        assert!(matches!(key_from_credential(dir.path(), "absent"), Err(StoreError::Io { .. })));
+        assert!(matches!(key_from_credential(dir.path(), "absent"), Err(StoreError::CredentialMissing { .. })));
     }
 
     #[test]

@@ -47,7 +47,7 @@ use std::path::PathBuf;
 
 use keywheel_protocol::Fields;
 
-pub use error::{Evidence, StoreError};
+pub use error::{Evidence, KEY_LOST, StoreError};
 pub use keyring::{Opener, PASSPHRASE_CHARS_MIN};
 pub use master::{MasterKey, create_key_file, key_from_credential, key_from_file, read_secret_file};
 pub use open::{open, open_with_passphrase};

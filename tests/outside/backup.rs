@@ -11,18 +11,18 @@ use crate::kit::{QUICK, by_admin_config, fetch, own_role_config, rotate, settles
 use crate::support::{Daemon, PgOptions, Postgres, Scratch, Setup, eventually};
 
 /// An operator's key pair: the recipient, and the file with the identity.
-fn operator(scratch: &Scratch, name: &str) -> (String, PathBuf) {
+pub(crate) fn operator(scratch: &Scratch, name: &str) -> (String, PathBuf) {
     let identity = age::x25519::Identity::generate();
     let text = format!("# an operator's\n{}\n", identity.to_string().expose_secret());
     (identity.to_public().to_string(), scratch.file(name, text, 0o600))
 }
 
 /// `[backup]` for these recipients.
-fn section(recipients: &[&str], more: &str) -> String {
+pub(crate) fn section(recipients: &[&str], more: &str) -> String {
     format!("[backup]\nrecipients = {recipients:?}\ncommand = {:?}\n{more}\n", env!("CARGO_BIN_EXE_keywheel"))
 }
 
-fn path(path: &Path) -> &str {
+pub(crate) fn path(path: &Path) -> &str {
     path.to_str().expect("text")
 }
 

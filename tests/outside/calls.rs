@@ -8,12 +8,10 @@ use std::time::Duration;
 
 use age::secrecy::ExposeSecret;
 
-use crate::kit::{
-    Fetched, LogsIn, QUICK, begin, credential, fetch, htpasswd_target, password_line, rotate, serves_or_ends, settled,
-    settles_and_logs_in, succeeds, try_fetch,
-};
+use crate::kit::{Fetched, begin, fetch, rotate, serves_or_ends, settled, succeeds, try_fetch};
+use crate::patient::{PARTS, Patient};
 use crate::support::strace::{self, CHANGES, Strace, tampered};
-use crate::support::{Daemon, PATIENCE, Setup, within};
+use crate::support::{Daemon, PATIENCE, within};
 
 /// No life that is followed comes to one of its calls as often.
 const HITS_MAX: u32 = 400;
@@ -44,44 +42,19 @@ fn each_hit(of: &str, calls: &[&str], mut try_at: impl FnMut(&str, u32) -> Optio
     assert!(places.len() > 4, "{of}: {places:#?}");
 }
 
-/// A daemon that rotates a user of a password file.
-struct Patient {
-    daemon: Daemon,
-    file: PathBuf,
-    log: PathBuf,
+/// Where strace says what it sees of a daemon.
+fn strace_log(daemon: &Daemon) -> PathBuf {
+    daemon.scratch.at("strace.log")
 }
 
 impl Patient {
-    /// With `more` in its configuration; it has rotated once.
-    fn new(more: &str) -> Self {
-        let setup = Setup::new();
-        let (file, target) = htpasswd_target(&setup.scratch, &password_line("first"));
-        let lockout = "cost = 5\nlockout = { failures = 1000, window = \"1m\" }\n";
-        let quick = QUICK.replace("[limits]", "[limits]\nfree_floor = \"4MiB\"");
-        let app = credential("app/web", "web", "account = \"app\"");
-        let daemon = setup.config(format!("{quick}{target}{lockout}{app}{more}")).start();
-        daemon.keywheel_ok(&["import", "app/web"], "first");
-        rotate(&daemon, "app/web");
-        let log = daemon.scratch.at("strace.log");
-        Self { daemon, file, log }
-    }
-
-    fn logs_in(&self, user: &str, password: &str) -> bool {
-        succeeds(Command::new("htpasswd").arg("-vb").arg(&self.file).args([user, password]))
-    }
-
-    /// What is handed out once it has come to rest, which logs in.
-    fn settles(&self) -> Fetched {
-        settles_and_logs_in(&self.daemon, &LogsIn(|user: &str, password: &str| self.logs_in(user, password)), "app/web")
-    }
-
     /// Has `what` done at the `n`-th `call` of a rotation, and where that was. The daemon has ended then; if that did not end
     /// it, then in good order.
     fn tamper(&mut self, call: &str, what: &str, n: u32) -> Option<String> {
         if self.daemon.is_gone() {
             self.daemon.start();
         }
-        let strace = Strace::attach(self.daemon.pid(), call, what, n, &self.log);
+        let strace = Strace::attach(self.daemon.pid(), call, what, n, &strace_log(&self.daemon));
         begin(&self.daemon, "app/web");
         self.goes_on();
         if !self.daemon.is_gone() {
@@ -103,7 +76,7 @@ impl Patient {
             if self.daemon.is_gone() {
                 return Some(());
             }
-            if tampered(&self.log).is_some() {
+            if tampered(&strace_log(&self.daemon)).is_some() {
                 // It dies of that, or makes something of it.
                 within(Duration::from_millis(400), || self.daemon.is_gone().then_some(()));
                 return (self.daemon.is_gone() || self.daemon.healthy()).then_some(());
@@ -115,36 +88,18 @@ impl Patient {
         assert!(gone.is_some(), "{}", self.daemon.log());
     }
 
-    /// Everything of it on the disk, to come back to.
-    fn saved(&self, parts: &[&str]) -> PathBuf {
-        let aside = self.daemon.scratch.folder("aside", 0o700);
-        let from = parts.iter().map(|part| self.daemon.scratch.at(part));
-        assert!(succeeds(Command::new("cp").arg("-a").args(from).arg(&aside)));
-        aside
-    }
-
-    /// Puts back what was saved.
-    fn put_back(&self, aside: &Path) {
-        let parts = PARTS.map(|part| self.daemon.scratch.at(part));
-        assert!(succeeds(Command::new("rm").arg("-rf").args(parts)));
-        assert!(succeeds(Command::new("cp").arg("-a").arg(aside.join(".")).arg(self.daemon.scratch.path())));
-    }
-
     /// Runs `keywheel` with these arguments, killed at its `n`-th `call`; where that was.
     fn killed_command(&self, arguments: &[&str], call: &str, n: u32) -> Option<String> {
-        let mut command = strace::command(env!("CARGO_BIN_EXE_keywheel"), call, "signal=KILL", n, &self.log);
+        let mut command =
+            strace::command(env!("CARGO_BIN_EXE_keywheel"), call, "signal=KILL", n, &strace_log(&self.daemon));
         command.args(arguments).env_clear().env("PATH", "/usr/bin:/bin");
         command.env("KEYWHEEL_RUNTIME_DIR", self.daemon.scratch.at("run"));
         let output = command.output().expect("strace is installed (apt-get install strace)");
         let killed = output.status.code().is_none();
         assert!(killed || output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        // What was killed is no command of its own: age, which the daemon starts for a backup.
-        tampered(&self.log)
+        tampered(&strace_log(&self.daemon))
     }
 }
-
-/// What a daemon and its target have on the disk.
-const PARTS: [&str; 4] = ["state", "log", "www", "master.key"];
 
 #[test]
 fn i1_no_kill_at_any_call_of_a_rotation_loses_the_password() {
@@ -162,18 +117,18 @@ fn i1_no_kill_at_any_call_of_a_start_loses_the_password() {
     let mut patient = Patient::new("");
     // As a kill in mid-rotation leaves it.
     assert!(patient.tamper("fdatasync", "signal=KILL", 3).is_some());
-    let aside = patient.saved(&PARTS);
+    let aside = patient.saved("aside", &PARTS);
     each_hit("kills of a start", CHANGES, |call, n| {
         patient.put_back(&aside);
         let keywheeld = env!("CARGO_BIN_EXE_keywheeld");
-        patient.daemon.spawn_by(strace::command(keywheeld, call, "signal=KILL", n, &patient.log));
+        patient.daemon.spawn_by(strace::command(keywheeld, call, "signal=KILL", n, &strace_log(&patient.daemon)));
         if serves_or_ends(&mut patient.daemon) {
             patient.goes_on();
         }
         if !patient.daemon.is_gone() {
             patient.daemon.sigterm();
         }
-        let place = tampered(&patient.log)?;
+        let place = tampered(&strace_log(&patient.daemon))?;
         patient.daemon.start();
         patient.settles();
         patient.daemon.sigterm();
@@ -227,7 +182,7 @@ fn i1_no_kill_at_any_call_of_a_rekey_loses_the_password() {
         let mut patient = Patient::new("");
         let secret = fetch(&patient.daemon, "app/web");
         patient.daemon.sigterm();
-        let aside = patient.saved(&PARTS);
+        let aside = patient.saved("aside", &PARTS);
         let config = patient.daemon.config.display().to_string();
         kills_of(patient, &aside, &[&["rekey", "--config", &config], deep].concat(), &secret);
     }
@@ -243,7 +198,7 @@ fn i1_no_kill_at_any_call_of_a_repair_loses_the_password() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(&journal, bytes).expect("damaged");
-    let aside = patient.saved(&PARTS);
+    let aside = patient.saved("aside", &PARTS);
     let config = patient.daemon.config.display().to_string();
     // A copy that a kill leaves there.
     let scratch = patient.daemon.scratch.folder("copies", 0o700).display().to_string();
@@ -265,7 +220,7 @@ fn i1_no_kill_at_any_call_of_a_restore_leaves_half_a_store() {
     for lost in ["state/store", "log/audit.jsonl", "log/audit.jsonl.position", "master.key"] {
         assert!(succeeds(Command::new("rm").arg("-r").arg(patient.daemon.scratch.at(lost))));
     }
-    let aside = patient.saved(&PARTS[..3]);
+    let aside = patient.saved("aside", &PARTS[..3]);
     let config = patient.daemon.config.display().to_string();
     let key = key.display().to_string();
     kills_of(patient, &aside, &["restore", &file, "-i", &key, "--config", &config], &secret);

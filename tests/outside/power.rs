@@ -7,9 +7,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::crash::SplitMix;
-use crate::kit::{
-    LogsIn, QUICK, begin, credential, password_line, pause, rotate, settled, settles_and_logs_in, succeeds,
-};
+use crate::kit::{LogsIn, QUICK, begin, credential, password_line, pause, rotate, settles_and_logs_in, succeeds};
 use crate::support::disk::{Disk, Mounted};
 use crate::support::{Daemon, Setup, rotator_binary};
 
@@ -96,7 +94,9 @@ impl Host {
                 begin(&self.daemon, NAMES[1]);
                 pause(30);
                 self.daemon.kill9_and_start();
-                NAMES.map(|name| self.settles(name));
+                for name in NAMES {
+                    self.settles(name);
+                }
             }
         }
         self.daemon.sigterm();

@@ -134,7 +134,8 @@ pub struct Ended {
 /// A daemon, running or not. Ended and removed on drop.
 pub struct Daemon {
     environment: Vec<(String, String)>,
-    general: String,
+    /// `[daemon]` and `[key]`.
+    pub general: String,
     /// The configuration's main file.
     pub config: PathBuf,
     user: Option<u32>,
