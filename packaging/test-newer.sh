@@ -13,7 +13,7 @@ unpack() {
   local root=$cache/$1 last=$2 suite=$3 packages=$4 make=$5
   [ ! -e "$root/$last" ] || return 0
   [ "$(id -u)" = 0 ] || { printf 'setup: not root, so no %s of %s for tests\n' "$packages" "$suite" >&2; return 0; }
-  printf 'setup: fetching %s of %s for tests (a quarter of a minute, once)\n' "$packages" "$suite" >&2
+  printf 'setup: fetching %s of %s for tests (half a minute, once)\n' "$packages" "$suite" >&2
   mirror=${mirror:-$(apt-get indextargets --format '$(REPO_URI)' 'Origin: Debian' 'Label: Debian' | sort -u | head -n 1)}
   rm -rf --one-file-system "$root" "$root.part"
   # A mirror's list of a suite may be some days old.

@@ -32,9 +32,9 @@ impl Release {
         let here = self.folder().join("initdb").exists()
             && self.command("initdb").arg("--version").output().is_ok_and(|output| output.status.success());
         if !here {
-            let words = format!(
-                "skipped: there is no {self:?} PostgreSQL that runs here; packaging/test-newer.sh fetches one\n"
-            );
+            let which = if self == Self::Older { "older" } else { "newer" };
+            let words =
+                format!("skipped: no {which} PostgreSQL is here or runs here; packaging/test-newer.sh fetches one\n");
             let _ = io::Write::write_all(&mut io::stderr(), words.as_bytes());
         }
         here
