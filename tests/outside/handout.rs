@@ -224,7 +224,7 @@ fn i11_a_user_that_floods_keeps_no_other_from_fetching() {
         .map(|perl| said(&perl.wait_with_output().expect("it ends")).parse::<u64>().expect("a number"))
         .sum();
     println!("{fetched} fetches beside {asked} connections of eight requests each; the slowest took {slowest:?}");
-    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
     assert!(asked > 1000, "{asked}");
 }
 

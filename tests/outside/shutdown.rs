@@ -24,16 +24,24 @@ fn i4_sigterm_in_the_middle_of_a_hundred_rotations_ends_in_ten_seconds_and_nothi
         fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("its mode");
         path.display().to_string()
     };
-    // Some are past the change when the end comes, most are in the middle of it.
+    // Half are past the change when the end comes, half are before it. Without `slow` there is no wait.
     let folder = data.display();
     let file = format!("{folder}/$KEYWHEEL_ACCOUNT");
-    let apply = script("apply", &format!("IFS= read -r new; sleep 3; echo \"$new\" > {file}; sleep 3"));
+    let slow = data.join("slow");
+    fs::write(&slow, "").expect("written");
+    let wait = format!("[ ! -e {folder}/slow ] || sleep 50");
+    let change = format!("echo \"$new\" > {file}");
+    let apply = format!(
+        "IFS= read -r new; case $KEYWHEEL_ACCOUNT in *[02468]) {change}; {wait} ;; *) {wait}; {change} ;; esac"
+    );
+    let apply = script("apply", &apply);
     let verify = script("verify", &format!("IFS= read -r word; grep -qxF \"$word\" {file}"));
     let mut config = format!(
         "[limits]\nrotations = 200\nrotations_per_target = 200\nretry_first = \"100ms\"\nretry_max = \"1s\"\n\
          [grant.root]\ncredentials = [\"**\"]\nuser = \"root\"\n\
          [target.slow]\nkind = \"exec\"\napply = {apply:?}\nverify = {verify:?}\nwrites = \"{folder}\"\n\
-         lockout = {{ failures = 1000, window = \"1m\" }}\n"
+         lockout = {{ failures = 1000, window = \"1m\" }}\n\
+         step_timeout = \"55s\"\n"
     );
     let names: Vec<String> = (0..MANY).map(|number| format!("app/n{number}")).collect();
     for (number, name) in names.iter().enumerate() {
@@ -59,6 +67,7 @@ fn i4_sigterm_in_the_middle_of_a_hundred_rotations_ends_in_ten_seconds_and_nothi
     println!("SIGTERM with {busy} changes under way: {status} after {took:?}");
     assert!(status.success() && took < ENDS_WITHIN, "{status} {took:?}");
     eventually("no worker is left", || (asked() == 0).then_some(()));
+    fs::remove_file(slow).expect("removed");
     daemon.start();
     eventually("all are at rest", || (phases(&daemon, "resting") == MANY).then_some(()));
     for (number, name) in names.iter().enumerate() {
