@@ -37,6 +37,8 @@ mod kit;
 mod lease;
 #[path = "outside/lost_key.rs"]
 mod lost_key;
+#[path = "outside/memory.rs"]
+mod memory;
 #[path = "outside/overlap.rs"]
 mod overlap;
 #[path = "outside/own_keys.rs"]

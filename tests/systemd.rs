@@ -8,6 +8,7 @@ mod takeover;
 
 use std::time::Duration;
 
+use age::secrecy::ExposeSecret;
 use support::nspawn::Machine;
 use support::{PgOptions, Postgres, eventually, package, within};
 
@@ -214,24 +215,73 @@ fn a_store_that_waits_for_its_passphrase_is_left_to_wait() {
     machine.wait_for("keywheeld.service", "StatusText", "serving");
 }
 
-#[test]
-fn the_master_key_can_be_bound_to_the_host() {
-    let machine = installed("bookworm");
+/// Binds the key in `plain` to the host, as the unit itself recommends, and has it nowhere else.
+fn bind_key(machine: &Machine, plain: &str) {
     let service = machine.ok("cat /usr/lib/systemd/system/keywheeld.service");
     // The commands and lines that the unit itself recommends.
     let command = service.lines().find_map(|line| line.strip_prefix("#   systemd-creds encrypt")).expect("the command");
     let line = service.lines().find_map(|line| line.strip_prefix("#LoadCredentialEncrypted=")).expect("the line");
-    machine.ok(&format!("systemd-creds encrypt {command}"));
+    machine
+        .ok(&format!("systemd-creds encrypt {}", command.replace("/etc/keywheel/master.key ", &format!("{plain} "))));
     machine.ok("mkdir -p /etc/systemd/system/keywheeld.service.d");
     machine.write(
         "/etc/systemd/system/keywheeld.service.d/key.conf",
         &format!("[Service]\nLoadCredentialEncrypted={line}\n"),
     );
+    machine.ok(&format!("rm {plain} && systemctl daemon-reload"));
+}
+
+#[test]
+fn the_master_key_can_be_bound_to_the_host() {
+    let machine = installed("bookworm");
     uncomment(&machine, "systemd_credential");
-    machine.ok("rm /etc/keywheel/master.key && systemctl daemon-reload && systemctl restart keywheeld.service");
-    machine.ok("keywheel list");
+    bind_key(&machine, "/etc/keywheel/master.key");
+    machine.ok("systemctl restart keywheeld.service && keywheel list");
     // An upgrade makes no other key in the place of the one that was taken away.
     machine.ok("dpkg --install /mnt/keywheel.deb && ! test -e /etc/keywheel/master.key && keywheel list");
+}
+
+#[test]
+fn a_host_key_that_is_lost_is_told_of_and_a_backup_brings_the_service_back() {
+    let machine = installed("bookworm");
+    let identity = age::x25519::Identity::generate();
+    configure(
+        &machine,
+        &format!(
+            "[target.keys]\nkind = \"local\"\n[credential.\"app/key\"]\ntarget = \"keys\"\nschedule = \"manual\"\n\
+             [grant.root]\ncredentials = \"**\"\nuser = \"root\"\n[backup]\nrecipients = [\"{}\"]\n",
+            identity.to_public()
+        ),
+    );
+    uncomment(&machine, "systemd_credential");
+    bind_key(&machine, "/etc/keywheel/master.key");
+    machine.ok(
+        "systemctl restart keywheeld.service && keywheel rotate app/key --wait && keywheel backup /root/keywheel.age",
+    );
+    let secret = machine.ok("keywheel fetch app/key");
+
+    // Another machine under the same disk: what the key was bound to is gone.
+    machine.ok("systemctl stop keywheeld.service keywheel*.socket && rm /var/lib/systemd/credential.secret");
+    assert!(!machine.run("systemctl restart keywheeld.service").status.success());
+    assert_eq!(machine.property("keywheeld.service", "ExecMainStatus"), "243", "{}", machine.journal());
+    // The service manager does not even start it, so the commands lead on.
+    let said = |output: std::process::Output| {
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+    };
+    let listed = said(machine.run("keywheel list"));
+    assert!(listed.contains("`keywheel doctor`"), "{listed}");
+    let doctor = said(machine.run("keywheel doctor"));
+    assert!(doctor.contains("if it is lost") && doctor.contains("`keywheel restore`"), "{doctor}");
+
+    // As docs/guide/operating.md has it.
+    machine.write("/root/operator.key", identity.to_string().expose_secret());
+    machine.ok("mv /var/lib/keywheel/store /var/lib/keywheel/store.old");
+    machine.ok("keywheel restore /root/keywheel.age -i /root/operator.key --key-file /root/keywheel.key");
+    bind_key(&machine, "/root/keywheel.key");
+    machine.ok("systemctl start keywheeld.service");
+    eventually("it has logged in", || machine.run("keywheel fetch app/key").status.success().then_some(()));
+    assert_eq!(machine.ok("keywheel fetch app/key"), secret);
+    machine.ok("keywheel rotate app/key --wait");
 }
 
 #[test]

@@ -454,6 +454,11 @@ fn discover_lists_the_principals() {
     assert_eq!(names, ["app", "joe/admin", ADMIN]);
     assert_eq!((&accounts[0].facts["policy"], &accounts[0].facts["disabled"]), (&json!("strict"), &json!(true)));
     assert_eq!((&accounts[1].facts["expires"], &accounts[1].facts["privileged"]), (&json!("expired"), &json!(true)));
+    assert!(
+        accounts[0].facts["changed_by"].as_str().is_some_and(|who| who.ends_with(REALM)),
+        "{:?}",
+        accounts[0].facts
+    );
     assert!(accounts[2].facts["password_age"].as_str().is_some_and(|age| age.ends_with(" s")));
     server.acl(&format!("{ADMIN}@{REALM} cim HTTP/*@{REALM}\n"));
     server.stop();

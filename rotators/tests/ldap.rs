@@ -298,6 +298,38 @@ fn accounts_are_found_by_a_word_and_nothing_in_it_is_a_command() {
 }
 
 #[test]
+fn a_refused_login_says_who_changed_the_password_where_the_directory_tells_anybody() {
+    let server = Slapd::start();
+    let app = format!("uid=app,ou=open,{SUFFIX}");
+    server.root(&format!(
+        "dn: {app}\nchangetype: add\nobjectClass: account\nobjectClass: simpleSecurityObject\nuid: app\n\
+         userPassword: old-password\n"
+    ));
+    let place = by_tls(&server);
+    yes(place.verify(&app, "old-password"));
+    sleep(Duration::from_secs(1));
+    yes(place.apply(&app, "by-hand", admin(&server)));
+    for _ in 0..2 {
+        let message = no(place.verify(&app, "old-password"), Reason::Credential);
+        assert!(
+            message.contains("; its password was set ") && message.ends_with(&format!(" s ago by {ROTATOR}")),
+            "{message}"
+        );
+    }
+    sleep(Duration::from_secs(1));
+    server.root(&format!("dn: {app}\nchangetype: modify\nreplace: description\ndescription: ours\n"));
+    let message = no(place.verify(&app, "old-password"), Reason::Credential);
+    assert!(
+        message.contains(" s ago; something of it was changed ") && message.ends_with("by cn=root,dc=ex,dc=test"),
+        "{message}"
+    );
+    // Where nobody may look, nothing is said of it.
+    let hidden = server.create("hidden", "old-password");
+    let message = no(place.verify(&hidden, "wrong"), Reason::Credential);
+    assert!(message.ends_with("invalidCredentials, 49"), "{message}");
+}
+
+#[test]
 fn each_way_to_the_server_works_from_inside_the_cage_and_trust_is_asked_for() {
     let server = Slapd::start();
     let app = server.create("app", "old-password");
@@ -493,6 +525,8 @@ fn discover_lists_the_accounts_page_by_page() {
     let app = accounts.iter().find(|account| account.name == app).expect("the account");
     assert_eq!(app.facts["locked"], true);
     assert!(app.facts.contains_key("password_age") && app.facts.contains_key("last_login_ago"), "{:?}", app.facts);
+    assert_eq!(app.facts["changed_by"], "cn=root,dc=ex,dc=test");
+    assert!(app.facts["changed_ago"].as_str().is_some_and(|ago| ago.ends_with(" s")), "{:?}", app.facts);
     let by_word = found(
         &place.with("user_dn", format!("uid={{}},ou=people,{SUFFIX}")).with("base", format!("ou=people,{SUFFIX}")),
     );

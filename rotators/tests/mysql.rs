@@ -278,5 +278,10 @@ fn discover_lists_the_accounts() {
     let named = |name: &str| accounts.iter().find(|account| account.name == name).unwrap_or_else(|| panic!("{name}"));
     assert_eq!(named("app@%").facts["plugin"], "mysql_native_password");
     assert_eq!(named("admin@%").facts["create_user"], true);
+    assert!(
+        named("app@%").facts["password_age"].as_str().is_some_and(|age| age.ends_with(" s")),
+        "{:?}",
+        named("app@%")
+    );
     assert_eq!(named("root@localhost").facts["super"], true);
 }

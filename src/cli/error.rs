@@ -240,7 +240,9 @@ impl CliError {
             Self::Hung { .. } => {
                 "the daemon may still be at it: look at `keywheel status`, or wait longer with --timeout"
             }
-            Self::Broken { .. } => "look why in the daemon's log: `journalctl -u keywheeld`",
+            Self::Broken { .. } => {
+                "look why in the daemon's log: `journalctl -u keywheeld`; `keywheel doctor` looks at its store and its key"
+            }
             Self::TooLarge { .. } => "ask for less: name the credentials",
             Self::Garbage { .. } => {
                 "this is no keywheel socket, or daemon and command are of different versions (`keywheel --version`)"

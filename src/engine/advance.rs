@@ -57,8 +57,8 @@ pub enum Notice {
     Waiting(Timestamp, String),
     /// The rotation is over without a new version; why.
     Refused(String),
-    /// An operator must look; why.
-    Halted(crate::rotation::Why),
+    /// An operator must look; why, and what the worker said last.
+    Halted(crate::rotation::Why, Option<String>),
     /// This version no longer opens the target.
     Retired(Version),
     /// The target would not retire this version, which may still open it.
@@ -201,14 +201,15 @@ fn note_end(record: &mut Record, before: &Phase, event: &Event, now: Timestamp, 
     if let (Phase::Ending { .. }, Phase::Resting { .. }) = (before, &record.phase) {
         notices.push(Notice::Ended);
     }
+    let said = record.trouble.as_ref().map(|trouble| trouble.message.clone());
     if let (Phase::Resting { .. }, Phase::Halted { why, .. }) = (before, &record.phase) {
         // Found by a look; the last rotation went as it did.
-        return notices.push(Notice::Halted(*why));
+        return notices.push(Notice::Halted(*why, said));
     }
     let was_in_flight = matches!(before, Phase::Staged(_) | Phase::Applied { .. });
     let error = match &record.phase {
         Phase::Halted { why, .. } if !matches!(before, Phase::Halted { .. }) => {
-            notices.push(Notice::Halted(*why));
+            notices.push(Notice::Halted(*why, said));
             Some(why.message().to_owned())
         }
         Phase::Resting { .. } if was_in_flight && !moved => {

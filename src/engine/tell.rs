@@ -100,10 +100,14 @@ pub(super) fn notice(audit: &AuditLog, name: &CredentialName, notice: &Notice) -
             tracing::error!(%name, %why, "the rotation ended without a new version");
             Entry::new("refused").detail(why)
         }
-        Notice::Halted(why) => {
+        Notice::Halted(why, said) => {
             let remedy = why.remedy().replace("NAME", name.as_str());
-            tracing::error!(%name, "halted: {}; {remedy}", why.message());
-            Entry::new("halt").detail(why.message())
+            let what = match said {
+                Some(said) => format!("{} ({said})", why.message()),
+                None => why.message().to_owned(),
+            };
+            tracing::error!(%name, "halted: {what}; {remedy}");
+            Entry::new("halt").detail(&what)
         }
         Notice::Retired(version) => {
             tracing::info!(%name, %version, "the previous version was retired");

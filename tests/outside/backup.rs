@@ -250,19 +250,29 @@ fn who_may_back_up_to_whom_and_where() {
 }
 
 #[test]
-fn an_ssh_key_of_an_operator_opens_a_backup() {
+fn an_ssh_key_of_an_operator_restores_a_backup() {
     let keys = Scratch::new();
-    let key = keys.at("id_ed25519");
-    let made =
-        std::process::Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f", path(&key)]).status();
-    assert!(made.expect("ssh-keygen").success());
-    let public = fs::read_to_string(keys.at("id_ed25519.pub")).expect("a public key");
     let local = "[target.keys]\nkind = \"local\"\n[credential.\"app/key\"]\ntarget = \"keys\"\n";
-    let daemon = Setup::new().config(format!("{QUICK}{local}{}", section(&[public.trim()], ""))).start();
-    let secret = rotate(&daemon, "app/key").password;
-    let file = keys.at("keywheel.age");
-    daemon.keywheel_ok(&["backup", path(&file)], "");
-    assert!(content(&file, &key).contains(&secret));
+    for (number, (kind, passphrase)) in
+        [("ed25519", ""), ("rsa", ""), ("ed25519", "of the key itself")].iter().enumerate()
+    {
+        let key = keys.at(&format!("id_{number}"));
+        let arguments = ["-q", "-t", kind, "-N", passphrase, "-f", path(&key)];
+        let made = std::process::Command::new("ssh-keygen").args(arguments).status();
+        assert!(made.expect("ssh-keygen").success());
+        let public = fs::read_to_string(key.with_extension("pub")).expect("a public key");
+        let config = format!("{QUICK}{local}{}", section(&[public.trim()], ""));
+        let daemon = Setup::new().config(&config).start();
+        let secret = rotate(&daemon, "app/key").password;
+        let file = keys.at(&format!("keywheel-{number}.age"));
+        daemon.keywheel_ok(&["backup", path(&file)], "");
+        drop(daemon);
+        let mut new = other_host(&config);
+        new.keywheel_ok(&["restore", path(&file), "-i", path(&key), "--config", path(&new.config)], passphrase);
+        new.start();
+        new.wait_for_phase("app/key", "resting");
+        assert_eq!(fetch(&new, "app/key").password, secret, "{kind}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ pub(crate) mod databases;
 #[path = "crash/local.rs"]
 mod local;
 #[path = "crash/services.rs"]
-mod services;
+pub(crate) mod services;
 #[path = "crash/soak.rs"]
 mod soak;
 #[path = "crash/ssh.rs"]

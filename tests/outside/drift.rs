@@ -1,6 +1,8 @@
 //! What somebody else has changed is found by a look, said, and taken over or set anew.
 
+use crate::crash::services::directory;
 use crate::kit::{QUICK, begin, by_admin_config, credential, fetch, own_role, pause, pg_target, rotate, try_fetch};
+use crate::support::slapd::{ROTATOR, SUFFIX, Slapd};
 use crate::support::{PgOptions, Postgres, Setup, eventually};
 
 /// What `show` says of when it was last verified.
@@ -51,6 +53,37 @@ fn a_target_that_is_down_is_no_drift_and_what_drifted_is_served_unless_told_othe
     pg.admin("ALTER ROLE app PASSWORD 'set-by-hand'");
     daemon.wait_for_phase("app/db", "halted");
     assert_eq!(fetch(&daemon, "app/db").password, "first-of-app", "it is served as before");
+}
+
+#[test]
+fn who_changed_a_password_by_hand_is_said_in_the_log_the_audit_log_and_by_show_and_discover() {
+    let server = Slapd::start();
+    let app = format!("uid=app,ou=open,{SUFFIX}");
+    server.root(&format!(
+        "dn: {app}\nchangetype: add\nobjectClass: account\nobjectClass: simpleSecurityObject\nuid: app\n\
+         userPassword: first-of-app\n"
+    ));
+    let target = directory(&server, "admin = \"dir/admin\"");
+    let admin = credential("dir/admin", "dir", &format!("account = {ROTATOR:?}\nchange_by = \"account\""));
+    let looked = format!("account = {app:?}\nverify = \"5s\"");
+    let daemon =
+        Setup::new().config(format!("{QUICK}{target}{admin}{}", credential("app/dir", "dir", &looked))).start();
+    daemon.keywheel_ok(&["import", "dir/admin"], &server.rotator_password);
+    daemon.keywheel_ok(&["import", "app/dir"], "first-of-app");
+    rotate(&daemon, "app/dir");
+    server.root(&format!("dn: {app}\nchangetype: modify\nreplace: userPassword\nuserPassword: set-by-hand\n"));
+    daemon.wait_for_phase("app/dir", "halted");
+    let who = "s ago by cn=root,dc=ex,dc=test";
+    daemon.wait_for_log(who);
+    let halt = daemon.audit().into_iter().find(|entry| entry["event"] == "halt").expect("a record");
+    assert!(halt["detail"].as_str().expect("words").contains(who), "{halt}");
+    let shown = daemon.keywheel_ok(&["show", "app/dir"], "");
+    assert!(shown.split_whitespace().collect::<Vec<_>>().join(" ").contains(who), "{shown}");
+    let found = daemon.keywheel_ok(&["--json", "discover", "dir"], "");
+    let found: serde_json::Value = serde_json::from_str(&found).expect("JSON");
+    let accounts = found["accounts"].as_array().expect("a list");
+    let facts = accounts.iter().find(|account| account["managed_by"] == "app/dir").expect("it");
+    assert!(facts.to_string().contains("cn=root,dc=ex,dc=test"), "{facts}");
 }
 
 #[test]

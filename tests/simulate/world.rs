@@ -411,7 +411,7 @@ impl World for Sim {
                 inner.told.insert((name.clone(), *version));
             }
             Notice::Promoted(_) => inner.tally.promotions += 1,
-            Notice::Halted(_) => inner.tally.halts += 1,
+            Notice::Halted(..) => inner.tally.halts += 1,
             _ => {}
         }
         Ok(())

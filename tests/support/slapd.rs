@@ -273,7 +273,8 @@ fn configuration(folder: &Path, root_password: &str) -> String {
          access to dn.subtree=\"{LEASES}\" by dn.exact=\"{ROTATOR}\" write by self read by * none\n\
          access to dn.subtree=\"ou=groups,{SUFFIX}\" attrs=member by dn.exact=\"{ROTATOR}\" write by users read\n\
          access to attrs=pwdReset by dn.exact=\"{ROTATOR}\" write by users read\n\
-         access to dn.subtree=\"ou=open,{SUFFIX}\" attrs=entry,uid,objectClass by * read\n\
+         access to dn.subtree=\"ou=open,{SUFFIX}\" attrs=entry,uid,objectClass,pwdChangedTime,\
+         modifyTimestamp,modifiersName by * read\n\
          access to dn.subtree=\"ou=hidden,{SUFFIX}\" by dn.exact=\"{ROTATOR}\" read by * none\n\
          access to dn.base=\"{SUFFIX}\" attrs=entry by * search\n\
          access to dn.base=\"\" by * read\n\

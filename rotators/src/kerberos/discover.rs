@@ -61,6 +61,12 @@ fn facts(found: &Principal) -> Map<String, Value> {
     if found.changed != 0 {
         facts.insert("password_age".to_owned(), time::said(now.saturating_sub(found.changed)).into());
     }
+    if found.modified != 0 {
+        facts.insert("changed_ago".to_owned(), time::said(now.saturating_sub(found.modified)).into());
+    }
+    if let Some(who) = &found.modified_by {
+        facts.insert("changed_by".to_owned(), who.clone().into());
+    }
     if found.expires != 0 {
         let left = found.expires.saturating_sub(now);
         let words = if left == 0 { "expired".to_owned() } else { format!("in {}", time::said(left)) };

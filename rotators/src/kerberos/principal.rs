@@ -13,6 +13,9 @@ pub(super) struct Principal {
     pub(super) changed: u64,
     pub(super) password_expires: u64,
     pub(super) ticket_life_max: u64,
+    /// Who changed something of it last, and when.
+    pub(super) modified_by: Option<String>,
+    pub(super) modified: u64,
     pub(super) attributes: u64,
     pub(super) kvno: u32,
     pub(super) policy: Option<String>,
@@ -34,6 +37,8 @@ impl Principal {
             changed: number(2)?,
             password_expires: number(3)?,
             ticket_life_max: number(4)?,
+            modified_by: fields.get(5).and_then(|who| unquoted(who)).filter(|who| !who.is_empty()).map(str::to_owned),
+            modified: number(6)?,
             attributes: number(7)?,
             kvno: fields.get(8)?.parse().ok()?,
             policy: Some(policy).filter(|policy| *policy != "[none]").map(str::to_owned),
@@ -129,6 +134,7 @@ mod tests {
         let found = Principal::parse(line).expect("a principal");
         assert_eq!((found.name.as_str(), found.kvno, found.policy.as_deref()), ("HTTP/x@EX", 2, Some("strict")));
         assert_eq!((found.changed, found.ticket_life_max, found.failures), (1_795_459_369, 36_000, 3));
+        assert_eq!((found.modified_by.as_deref(), found.modified), (Some("root/admin@EX"), 1_795_459_370));
         assert_eq!((found.enctypes(), found.has_old_keys()), (vec![18, 17], true));
         assert!(found.shut(0).expect("shut").contains("modprinc +allow_tix") && found.must_change());
         assert!(Principal::parse("HTTP/x@EX\t0").is_none() && Principal::parse("").is_none());

@@ -36,6 +36,10 @@ pub(super) const ATTRIBUTES: &[&str] = &[
     "lastLogonTimestamp",
     "adminCount",
     "memberOf",
+    "whenChanged",
+    // Of every entry, where it is told (RFC 4512, 3.4).
+    "modifyTimestamp",
+    "modifiersName",
 ];
 
 /// Bits of `userAccountControl` and of its computed companion (MS-ADTS 2.2.16, 3.1.1.4.5.17).
@@ -67,6 +71,34 @@ impl Account {
         set.or_else(|| {
             ["pwdChangedTime", "pwdUpdateTime"].iter().find_map(|name| time::generalized(attributes.one(name)?))
         })
+    }
+
+    /// When something of the entry was last changed, where the directory says it.
+    pub(super) fn modified(&self) -> Option<i64> {
+        let attributes = &self.attributes;
+        attributes.one("modifyTimestamp").or(attributes.one("whenChanged")).and_then(time::generalized)
+    }
+
+    /// Who changed it then.
+    pub(super) fn modified_by(&self) -> Option<&str> {
+        self.attributes.one("modifiersName")
+    }
+
+    /// What the directory tells of who set the password and when, `now` being its time.
+    pub(super) fn last_change(&self, now: i64) -> Option<String> {
+        let ago = |at: i64| time::said(u64::try_from(now - at).unwrap_or(0));
+        let by = self.modified_by().map(|who| format!(" by {who}")).unwrap_or_default();
+        match (self.changed(), self.modified()) {
+            (Some(set), Some(changed)) if set == changed => Some(format!("its password was set {} ago{by}", ago(set))),
+            (Some(set), Some(changed)) => Some(format!(
+                "its password was set {} ago; something of it was changed {} ago{by}",
+                ago(set),
+                ago(changed)
+            )),
+            (Some(set), None) => Some(format!("its password was set {} ago", ago(set))),
+            (None, Some(changed)) => Some(format!("something of it was changed {} ago{by}", ago(changed))),
+            (None, None) => None,
+        }
     }
 
     /// Whether the password must be changed before the account can be used.

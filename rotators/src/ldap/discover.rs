@@ -69,6 +69,8 @@ fn listed(session: &Session, target: &Target, account: Account) -> Listed {
     };
     fact("last_login_ago", ago(login));
     fact("password_age", ago(account.changed()));
+    fact("changed_ago", ago(account.modified()));
+    fact("changed_by", account.modified_by().map(Value::from));
     for (name, is) in [
         ("disabled", account.is_disabled()),
         ("locked", account.is_locked(session.root.now)),

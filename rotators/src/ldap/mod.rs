@@ -136,7 +136,13 @@ async fn verify(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
 
 /// A fresh login at one server, and a search with it. Gives the seconds until the password expires, if it does.
 async fn proved(target: &Target, host: &str, subject: Pair<'_>, deadline: Deadline) -> Result<Option<u64>, Reply> {
-    let (mut session, bound) = log_in(target, host, subject, deadline).await?;
+    let (mut session, name) = connect(target, host, subject, deadline).await?;
+    let bound = match session.bind(&name, subject).await {
+        Err(refused) if is_refused_login(&refused) => {
+            return Err(with_change(&mut session, target, &name, refused).await);
+        }
+        bound => bound?,
+    };
     if let Some(why) = bound.useless {
         let message = format!("{} logs in, but can do nothing: {why}", subject.username);
         return Err(Reply::no(Reason::Locked, message));
@@ -156,15 +162,33 @@ async fn proved(target: &Target, host: &str, subject: Pair<'_>, deadline: Deadli
     Ok(bound.expires_s)
 }
 
+/// The refusal of a login, with what the directory tells anybody of who set the password: it may have been changed by hand.
+async fn with_change(session: &mut Session, target: &Target, name: &str, refused: Reply) -> Reply {
+    let account = account::find(session, target, name).await.ok();
+    let told = account.and_then(|account| account.last_change(session.root.now));
+    match (refused, told) {
+        (Reply::No { reason, message, retry_after_s }, Some(told)) => {
+            Reply::No { reason, message: format!("{message}; {told}"), retry_after_s }
+        }
+        (refused, _) => refused,
+    }
+}
+
 /// Connects to `host` and logs in.
 async fn log_in(target: &Target, host: &str, login: Pair<'_>, deadline: Deadline) -> Result<(Session, Bound), Reply> {
+    let (mut session, name) = connect(target, host, login, deadline).await?;
+    let bound = session.bind(&name, login).await?;
+    Ok((session, bound))
+}
+
+/// Connects to `host`, and gives the name to log in with.
+async fn connect(target: &Target, host: &str, login: Pair<'_>, deadline: Deadline) -> Result<(Session, String), Reply> {
     if login.password.expose().is_empty() {
         return Err(verdict::empty_password(login.username));
     }
     let mut session = Session::open(target, host, deadline).await?;
     let name = account::login_name(&mut session, target, login.username).await?;
-    let bound = session.bind(&name, login).await?;
-    Ok((session, bound))
+    Ok((session, name))
 }
 
 /// The admin's login, and the account that it is about to change.

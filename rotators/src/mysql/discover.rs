@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use super::session::Row;
 use super::target::Target;
 use crate::deadline::Deadline;
+use crate::ldap::time;
 use crate::settings::Pair;
 
 /// The most accounts that are listed; a note says so if there are more.
@@ -20,7 +21,14 @@ pub(super) async fn discover(request: &Request, deadline: Deadline) -> Result<Re
         ACCOUNTS_MAX + 1
     );
     let rows = session.all(&sql).await?;
-    let accounts = rows.iter().take(ACCOUNTS_MAX).map(account).collect::<Result<Vec<_>, _>>()?;
+    let mut accounts = rows.iter().take(ACCOUNTS_MAX).map(account).collect::<Result<Vec<_>, _>>()?;
+    // Not told by MariaDB before 10.4: then it is left out.
+    let ages = session.password_ages().await.unwrap_or_default();
+    for account in &mut accounts {
+        if let Some(age) = ages.get(&account.name) {
+            account.facts.insert("password_age".to_owned(), time::said(*age).into());
+        }
+    }
     let note = (rows.len() > ACCOUNTS_MAX).then(|| format!("only the first {ACCOUNTS_MAX} accounts are listed"));
     Ok(Reply::Yes(Yes { accounts: Some(accounts), note, ..Yes::default() }))
 }

@@ -1,5 +1,6 @@
 //! One connection to a server, with a deadline for each thing that is waited for.
 
+use std::collections::HashMap;
 use std::pin::pin;
 use std::task::{Context, Waker};
 
@@ -124,6 +125,20 @@ impl Session {
     /// All rows. The statement is a constant, or its parts went through [`literal`].
     pub(super) async fn all(&mut self, sql: &str) -> Result<Vec<Row>, Reply> {
         self.ask(sql, Stage::Question).await
+    }
+
+    /// How many seconds ago the password of each account was set, by `user@host`.
+    pub(super) async fn password_ages(&mut self) -> Result<HashMap<String, u64>, Reply> {
+        let sql = if self.mariadb {
+            "SELECT CONCAT(User, '@', Host), CAST(UNIX_TIMESTAMP() - JSON_VALUE(Priv, '$.password_last_changed') AS CHAR) \
+             FROM mysql.global_priv WHERE JSON_VALUE(Priv, '$.password_last_changed') > 0"
+        } else {
+            "SELECT CONCAT(User, '@', Host), CAST(TIMESTAMPDIFF(SECOND, password_last_changed, NOW()) AS CHAR) \
+             FROM mysql.user WHERE password_last_changed IS NOT NULL"
+        };
+        let rows = self.all(sql).await?;
+        let age = |row: &Row| Some((row.text(0).ok()?, row.text(1).ok()?.parse::<f64>().ok()?.max(0.0) as u64));
+        Ok(rows.iter().filter_map(age).collect())
     }
 
     /// Sends the change: one statement, which the server does whole or not at all.

@@ -110,7 +110,7 @@ fn i1_no_kill_of_the_worker_loses_an_account_of_a_directory_that_changes_its_own
     kill_workers(daemon, &opens, "app/dir", "own account of a directory");
 }
 
-pub(super) fn directory(server: &Slapd, more: &str) -> String {
+pub(crate) fn directory(server: &Slapd, more: &str) -> String {
     format!(
         "[target.dir]\nkind = \"ldap\"\nhost = {:?}\nport = {}\nca_file = {:?}\n{more}\n{LOCKOUT}\n",
         server.host, server.port, server.ca_file
