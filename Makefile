@@ -1,7 +1,7 @@
 # Everything that is done with this tree, by name. Needs a Rust toolchain; installs the rest with apt, as root or by sudo.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test simulate soak lint bench package clean
+.PHONY: help run demo test simulate soak power lint bench package clean
 
 # Where cargo puts what it builds.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -39,6 +39,13 @@ soak: ## Kills the daemon KILLS times at random moments for each of five real ki
 	cargo build --workspace --bins --features $(FAILPOINTS)
 	KEYWHEEL_KILLS=$(or $(KILLS),300) cargo test -p keywheel --features $(FAILPOINTS) --test outside soak_ \
 	  -- --ignored --nocapture --test-threads 2
+
+power: ## Cuts the power CUTS times on each of three file systems (or at all requests), and kills at every call
+	@packaging/setup.sh build test power
+	cargo build --workspace --bins --features $(FAILPOINTS)
+	for fs in ext4 xfs btrfs; do KEYWHEEL_FILE_SYSTEM=$$fs KEYWHEEL_CUTS=$(or $(CUTS),all) \
+	  cargo test -p keywheel --features $(FAILPOINTS) --test outside power::i1 -- --nocapture || exit; done
+	KEYWHEEL_EVERY_HIT=1 cargo test -p keywheel --features $(FAILPOINTS) --test outside calls:: -- --nocapture --test-threads 4
 
 lint: ## Formatting, clippy, and what the tree depends on
 	@packaging/setup.sh build lint

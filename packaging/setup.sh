@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs what the named jobs need, as root or by sudo. What is there already is left alone, so it is safe to repeat, and quick.
 #
-#   packaging/setup.sh build [demo] [postgres] [test] [lint] [package]
+#   packaging/setup.sh build [demo] [postgres] [test] [power] [lint] [package]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,11 +23,13 @@ for job in "$@"; do
     postgres) packages+=(postgresql postgresql-client) ;;
     # A real init for the tests of the units; servers and tools for the others (the plugins of MariaDB are in the package of its service).
     test) packages+=(389-ds-base acl apache2-utils cracklib-runtime curl default-jre-headless dovecot-core dpkg-dev e2fsprogs faketime iproute2 jq krb5-admin-server
-                     krb5-kdc krb5-user ldap-utils libnss3-tools libpwquality-tools mariadb-client-core mariadb-server mmdebstrap
+                     krb5-kdc krb5-user ldap-utils libnbd-bin libnss3-tools libpwquality-tools libtss2-esys-3.0.2-0 libtss2-mu0 libtss2-rc0
+                     libtss2-tcti-swtpm0 mariadb-client-core mariadb-server mmdebstrap
                      mosquitto mosquitto-clients openssh-client openssh-server openssl pamtester passwd postgresql
                      postgresql-client procps python3-venv python3-yaml rabbitmq-server redis-server samba samba-ad-dc
-                     samba-ad-provision samba-dsdb-modules samba-vfs-modules slapd snmp snmpd socat strace sudo systemd
+                     samba-ad-provision samba-dsdb-modules samba-vfs-modules slapd snmp snmpd socat strace sudo swtpm systemd
                      systemd-container util-linux winbind) crates+=("cargo-deb@$cargo_deb") ;;
+    power) packages+=(btrfs-progs xfsprogs) ;;
     lint) crates+=("cargo-deny@$cargo_deny") ;;
     package) packages+=(dpkg-dev) crates+=("cargo-deb@$cargo_deb") ;;
     *) die "no such job: $job" ;;

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,6 +16,10 @@ use super::{eventually, within};
 
 /// What a disk writes whole or not at all.
 const SECTOR: usize = 512;
+
+/// What an image is written by.
+const BLOCK: usize = 64 << 10;
+static EMPTY: [u8; BLOCK] = [0; BLOCK];
 
 /// One request that changed the disk.
 #[derive(Clone)]
@@ -70,9 +75,9 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Makes a file system on a disk of so many MiB and mounts it at `folder`. With each request, `watched` is read. Needs root.
-    pub fn new(scratch: &Path, mebibytes: usize, folder: &Path, watched: &Path) -> Self {
-        let base = formatted(&scratch.join("base.img"), mebibytes);
+    /// Makes a file system and mounts it at `folder`. With each request, `watched` is read. Needs root.
+    pub fn new(scratch: &Path, filesystem: FileSystem, folder: &Path, watched: &Path) -> Self {
+        let base = filesystem.made(&scratch.join("base.img"));
         let size = base.len();
         let recording = Arc::new(Mutex::new(Recording { base: base.clone(), entries: Vec::new() }));
         let socket = scratch.join("nbd.sock");
@@ -96,7 +101,7 @@ impl Disk {
         eventually("nbdfuse shows the disk", || {
             fs::metadata(&file).is_ok_and(|found| found.len() == size as u64).then_some(())
         });
-        mount(&file, folder);
+        mount(&file, folder, filesystem.options());
         Self { recording, file, mounted: folder.to_owned(), nbdfuse }
     }
 
@@ -128,8 +133,15 @@ pub struct Mounted(PathBuf);
 impl Mounted {
     /// Writes the image to `file` and mounts it at `folder`.
     pub fn new(image: &[u8], file: &Path, folder: &Path) -> Self {
-        fs::write(file, image).expect("an image");
-        mount(file, folder);
+        let _ = fs::remove_file(file);
+        let made = fs::File::create(file).expect("an image");
+        made.set_len(image.len() as u64).expect("its length");
+        // Most of it is empty.
+        for (number, block) in image.chunks(BLOCK).enumerate().filter(|(_, block)| block.iter().any(|byte| *byte != 0))
+        {
+            made.write_all_at(block, (number * BLOCK) as u64).expect("written");
+        }
+        mount(file, folder, "loop");
         Self(folder.to_owned())
     }
 }
@@ -140,16 +152,41 @@ impl Drop for Mounted {
     }
 }
 
-/// An image with an empty file system.
-fn formatted(file: &Path, mebibytes: usize) -> Vec<u8> {
-    fs::File::create(file).and_then(|made| made.set_len((mebibytes << 20) as u64)).expect("a file");
-    run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0", "-O", "^resize_inode"]).arg(file));
-    fs::read(file).expect("the image")
+/// What is made on the disk.
+#[derive(Clone, Copy, Debug)]
+pub enum FileSystem {
+    /// Debian's default.
+    Ext4,
+    /// Red Hat's default.
+    Xfs,
+    /// openSUSE's default.
+    Btrfs,
 }
 
-fn mount(file: &Path, folder: &Path) {
-    // Nothing gets to the disk by itself for as long as a test takes.
-    run(Command::new("mount").args(["-o", "loop,commit=600"]).arg(file).arg(folder));
+impl FileSystem {
+    /// An image with an empty one.
+    fn made(self, file: &Path) -> Vec<u8> {
+        let (mebibytes, program, arguments): (u64, _, &[&str]) = match self {
+            Self::Ext4 => (32, "mkfs.ext4", &["-q", "-F", "-m", "0", "-O", "^resize_inode"]),
+            Self::Xfs => (300, "mkfs.xfs", &["-q"]),
+            Self::Btrfs => (128, "mkfs.btrfs", &["-q"]),
+        };
+        fs::File::create(file).and_then(|made| made.set_len(mebibytes << 20)).expect("a file");
+        run(Command::new(program).args(arguments).arg(file));
+        fs::read(file).expect("the image")
+    }
+
+    /// Nothing gets to the disk by itself for as long as a test takes, where that can be had.
+    fn options(self) -> &'static str {
+        match self {
+            Self::Ext4 | Self::Btrfs => "loop,commit=600",
+            Self::Xfs => "loop",
+        }
+    }
+}
+
+fn mount(file: &Path, folder: &Path, options: &str) {
+    run(Command::new("mount").args(["-o", options]).arg(file).arg(folder));
 }
 
 fn unmount(folder: &Path) {
