@@ -209,6 +209,8 @@ impl<W: World> Engine<W> {
     fn accept_clock(&mut self) -> String {
         self.clock_guard.accept(self.world.now(), self.world.since_boot());
         self.observe_clock();
+        // Dates reckoned by the clock before are cut by this one, with the next turn.
+        self.clock_owed.get_or_insert(0);
         format!("the clock is taken as it is: {}", self.world.now())
     }
 

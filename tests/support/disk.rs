@@ -204,7 +204,7 @@ fn run(command: &mut Command) {
 
 /// One client, from its greeting to its end.
 fn serve(client: UnixStream, disk: &mut [u8], mut note: impl FnMut(Option<(usize, Vec<u8>)>)) -> io::Result<()> {
-    const OPTION_REPLY: u64 = 0x3e88_9045_565a_9;
+    const OPTION_REPLY: u64 = 0x0003_e889_0455_65a9;
     const REPLY: u32 = 0x6744_6698;
     let mut client = io::BufReader::new(client);
     // Fixed newstyle, no zeroes.
