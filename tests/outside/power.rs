@@ -167,11 +167,11 @@ fn cuts(recording: &Recording, from: usize, host: &mut Host, some: usize, mut th
         let arrived = || match outcome {
             Outcome::All => true,
             Outcome::None => false,
-            Outcome::Some => random.next() % 2 == 0,
+            Outcome::Some => random.next().is_multiple_of(2),
         };
         let mounted = Mounted::new(&recording.image(*cut, arrived), &image, &folder);
         // The other host's power stays: its file is as it was at the last request that arrived, or at the next.
-        let at = if random.next() % 2 == 0 { *cut } else { cut + 1 };
+        let at = if random.next().is_multiple_of(2) { *cut } else { cut + 1 };
         let entry = recording.entry(at - 1).or(recording.entry(recording.len() - 1)).expect("a request");
         fs::write(&host.theirs, &entry.seen).expect("the other host's file");
         then(host, *cut);
