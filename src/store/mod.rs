@@ -23,6 +23,8 @@ mod error;
 mod fault;
 mod files;
 mod frame;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod hex;
 mod index;
 mod inventory;
