@@ -102,13 +102,7 @@ impl Workers {
 }
 
 fn redacted(reply: Reply, request: &Request) -> Reply {
-    let clean = |text: String| {
-        let mut text = text;
-        for fields in request.subject.iter().chain(request.login.iter().map(|login| &login.fields)) {
-            text = fields.redact(&text);
-        }
-        text
-    };
+    let clean = |text: String| request.redact(&text);
     match reply {
         Reply::Yes(yes) => Reply::Yes(Yes { note: yes.note.map(clean), ..yes }),
         Reply::No { reason, message, retry_after_s } => Reply::No { reason, message: clean(message), retry_after_s },
