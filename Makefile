@@ -1,7 +1,7 @@
 # Everything that is done with this tree, by name. Needs a Rust toolchain; installs the rest with apt, as root or by sudo.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test simulate soak lint bench package clean
+.PHONY: help run demo test simulate soak fuzz lint bench package clean
 
 # Where cargo puts what it builds.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -40,9 +40,14 @@ soak: ## Kills the daemon KILLS times at random moments for each of five real ki
 	KEYWHEEL_KILLS=$(or $(KILLS),300) cargo test -p keywheel --features $(FAILPOINTS) --test outside soak_ \
 	  -- --ignored --nocapture --test-threads 2
 
+fuzz: ## Fuzzes what is read from outside: MINUTES (20) for each of TARGETS (all seven), as many at a time as there are cores
+	@packaging/setup.sh build fuzz
+	@packaging/fuzz.sh $(or $(MINUTES),20) $(TARGETS)
+
 lint: ## Formatting, clippy, and what the tree depends on
 	@packaging/setup.sh build lint
 	cargo fmt --all --check
+	cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --workspace --all-targets --features $(FAILPOINTS) -- -D warnings
 	.cache/tools/bin/cargo-deny --workspace check bans licenses sources

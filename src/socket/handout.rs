@@ -170,15 +170,6 @@ impl Wish {
     }
 }
 
-/// Reads a query as [`Handout::answer`] does, for the fuzzer.
-#[cfg(fuzzing)]
-pub fn fuzz_query(query: Option<&str>) {
-    let longest = Duration::from_secs(300);
-    if let Ok(Wish { newer_than: Some((_, timeout)), .. }) = Wish::parse(query, longest) {
-        assert!(timeout <= longest, "{query:?} would wait longer than anybody may");
-    }
-}
-
 impl Service {
     async fn fetch(&self, peer: &mut Peer, name: &str, wish: Wish) -> Result<(Version, Zeroizing<Box<[u8]>>), Refusal> {
         let Ok(parsed) = name.parse::<CredentialName>() else {

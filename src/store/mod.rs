@@ -23,7 +23,7 @@ mod error;
 mod fault;
 mod files;
 mod frame;
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, test))]
 pub mod fuzzing;
 mod hex;
 mod index;

@@ -5,6 +5,8 @@
 
 mod command;
 mod envelope;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod process;
 
 use std::path::Path;

@@ -4,7 +4,7 @@
 //! whose answer was lost is found by it, revoked and made anew, and no crash leaves a second one behind.
 
 mod describe;
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, test))]
 pub mod fuzzing;
 mod keys;
 mod lease;

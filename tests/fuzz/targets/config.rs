@@ -1,24 +1,21 @@
-//! Configuration files: any text is refused with words or taken, and its problems can be shown.
+//! Configuration files: any text is refused with its problems told or accepted, and what is accepted works.
 #![no_main]
 
-use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use keywheel::config;
-use keywheel::time::Timestamp;
-use libfuzzer_sys::fuzz_target;
+use keywheel_protocol::Description;
 
-static PLACE: LazyLock<(tempfile::TempDir, PathBuf)> = LazyLock::new(|| {
-    let folder = tempfile::tempdir().expect("a scratch folder");
-    let file = folder.path().join("keywheel.toml");
-    (folder, file)
+static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a scratch folder"));
+
+/// What the kinds say of their settings: the file with the answer of `keywheel-rotator list --json`.
+static KINDS: LazyLock<Vec<Description>> = LazyLock::new(|| {
+    let file = std::env::var_os("KEYWHEEL_KINDS").expect("KEYWHEEL_KINDS is set");
+    serde_json::from_slice(&std::fs::read(file).expect("read")).expect("descriptions")
 });
 
-fuzz_target!(|text: &str| {
-    let file = &PLACE.1;
-    std::fs::write(file, text).expect("written");
-    let mut describe = |_: &str, _: &_| Err("no rotator is asked here".to_owned());
-    if let Err(problems) = config::load(file, Timestamp::from_seconds(1_792_800_000), &mut describe) {
-        assert!(!problems.render(true).is_empty() && !problems.render(false).is_empty());
-    }
+libfuzzer_sys::fuzz_target!(|text: &str| {
+    let mut describe = |name: &str, _: &keywheel::config::Daemon| {
+        KINDS.iter().find(|kind| kind.kind == name).cloned().ok_or_else(|| "there is no such kind".to_owned())
+    };
+    keywheel::config::fuzzing::config(FOLDER.path(), text, &mut describe);
 });

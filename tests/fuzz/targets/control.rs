@@ -1,16 +1,11 @@
-//! What operators' commands send: any bytes are refused with words or understood.
+//! Calls at `control.sock` of a daemon: each is answered as its verb says or refused with words, and no secret comes back.
 #![no_main]
 
-use keywheel::api::{Backup, Name, Rotate, SecretInput, Select, TargetRef, Unseal, Why};
-use libfuzzer_sys::fuzz_target;
+use std::sync::LazyLock;
 
-fuzz_target!(|bytes: &[u8]| {
-    let _ = serde_json::from_slice::<Select>(bytes);
-    let _ = serde_json::from_slice::<Name>(bytes);
-    let _ = serde_json::from_slice::<Rotate>(bytes);
-    let _ = serde_json::from_slice::<SecretInput>(bytes);
-    let _ = serde_json::from_slice::<TargetRef>(bytes);
-    let _ = serde_json::from_slice::<Backup>(bytes);
-    let _ = serde_json::from_slice::<Unseal>(bytes);
-    let _ = serde_json::from_slice::<Why>(bytes);
-});
+use keywheel::daemon::fuzzing::Daemon;
+
+static DAEMON: LazyLock<Daemon> =
+    LazyLock::new(|| Daemon::start(&tempfile::tempdir().expect("a scratch folder").keep()));
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| DAEMON.control(bytes));

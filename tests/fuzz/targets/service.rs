@@ -1,6 +1,4 @@
-//! Files that describe a service with keys (`http-api-key`): refused with words, or its requests are made.
+//! Descriptions of services (`http-api-key`): refused with words, or no value changes the shape of a request.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|texts: (&str, &str)| keywheel_rotators::fuzzing::service(texts.0, texts.1));
+libfuzzer_sys::fuzz_target!(|text: &str| keywheel_rotators::fuzzing::service(text));
