@@ -1,7 +1,7 @@
 # Everything that is done with this tree, by name. Needs a Rust toolchain; installs the rest with apt, as root or by sudo.
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test simulate soak power lint bench package clean
+.PHONY: help run demo test simulate soak power fuzz lint bench package clean
 
 # Where cargo puts what it builds.
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -47,9 +47,14 @@ power: ## Cuts the power CUTS times on each of three file systems (or at all req
 	  cargo test -p keywheel --features $(FAILPOINTS) --test outside power::i1 -- --nocapture || exit; done
 	KEYWHEEL_EVERY_HIT=1 cargo test -p keywheel --features $(FAILPOINTS) --test outside calls:: -- --nocapture --test-threads 4
 
+fuzz: ## Fuzzes what is read from outside: MINUTES (20) for each of TARGETS (all seven), as many at a time as there are cores
+	@packaging/setup.sh build fuzz
+	@packaging/fuzz.sh $(or $(MINUTES),20) $(TARGETS)
+
 lint: ## Formatting, clippy, and what the tree depends on
 	@packaging/setup.sh build lint
 	cargo fmt --all --check
+	cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --workspace --all-targets --features $(FAILPOINTS) -- -D warnings
 	.cache/tools/bin/cargo-deny --workspace check bans licenses sources

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs what the named jobs need, as root or by sudo. What is there already is left alone, so it is safe to repeat, and quick.
 #
-#   packaging/setup.sh build [demo] [postgres] [test] [power] [lint] [package]
+#   packaging/setup.sh build [demo] [postgres] [test] [power] [lint] [package] [fuzz]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,6 +12,7 @@ die() { say "$*"; exit 1; }
 tools=$PWD/.cache/tools
 cargo_deny=0.20.2
 cargo_deb=3.8.0
+cargo_fuzz=0.13.2
 
 packages=()
 crates=()
@@ -32,6 +33,8 @@ for job in "$@"; do
     power) packages+=(btrfs-progs xfsprogs) ;;
     lint) crates+=("cargo-deny@$cargo_deny") ;;
     package) packages+=(dpkg-dev) crates+=("cargo-deb@$cargo_deb") ;;
+    # The fuzzer is in C++.
+    fuzz) packages+=(g++) crates+=("cargo-fuzz@$cargo_fuzz") ;;
     *) die "no such job: $job" ;;
   esac
 done

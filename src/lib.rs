@@ -8,6 +8,8 @@ pub mod backup;
 pub mod cli;
 pub mod config;
 pub mod control;
+#[cfg(test)]
+mod corpus;
 pub mod daemon;
 pub mod engine;
 pub mod escrow;

@@ -45,4 +45,6 @@ mod step;
 mod tls;
 
 pub use failpoint::FAIL_POINTS;
+#[cfg(any(fuzzing, test))]
+pub use http_api_key::fuzzing;
 pub use kinds::{KINDS, Kind};

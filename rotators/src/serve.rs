@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use keywheel_protocol::{Fields, LINE_BYTES_MAX, Reason, Reply, Request, Step, decode_request, encode_reply};
+use keywheel_protocol::{LINE_BYTES_MAX, Reason, Reply, Request, Step, decode_request, encode_reply};
 use zeroize::Zeroizing;
 
 use crate::{Kind, failpoint};
@@ -51,8 +51,7 @@ fn answer(kind: &Kind, request: &Request) -> Reply {
 /// The target's words are passed on, and it is not known what all targets put into theirs: the secrets of the request are
 /// taken out.
 fn redacted(reply: Reply, request: &Request) -> Reply {
-    let secrets = [request.subject.as_ref(), request.login.as_ref().map(|login| &login.fields)];
-    let clean = |text: String| secrets.iter().flatten().fold(text, |text, fields: &&Fields| fields.redact(&text));
+    let clean = |text: String| request.redact(&text);
     match reply {
         Reply::Yes(mut yes) => {
             yes.note = yes.note.map(clean);

@@ -9,6 +9,7 @@ use nix::fcntl::OFlag;
 use toml::de::DeTable;
 
 use super::problem::{Problem, Source};
+use super::secrets;
 use super::section::Notes;
 use super::tree::{self, Table};
 
@@ -38,12 +39,18 @@ pub(super) fn read(main: &Path, notes: &mut Notes) -> Table {
         let source = Source::new(path, text);
         let (parsed, errors) = DeTable::parse_recoverable(&source.text);
         let table = tree::from_toml(index, parsed.into_inner());
+        // After a mistake, what was meant for a secret may be taken for anything else, and be quoted.
+        let guessed = !errors.is_empty() && secrets::may_stand_in(&source.text);
         for error in errors {
             let span = error.span().unwrap_or(0..0);
             notes.problem_of(Problem::at(&source, span, error.message().to_owned(), None));
         }
         notes.sources.push(source);
-        all.merge(table, 1, &mut doubles);
+        if guessed {
+            secrets::refuse(notes, &table);
+        } else {
+            all.merge(table, 1, &mut doubles);
+        }
     }
     for (key, first, second) in doubles {
         let help = format!("it stands at {} already", notes.words(&first));

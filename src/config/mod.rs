@@ -5,6 +5,8 @@ mod change;
 mod credentials;
 mod daemon;
 mod files;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod generation;
 mod grants;
 mod leases;

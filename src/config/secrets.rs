@@ -36,12 +36,17 @@ pub(super) fn hidden_lines(text: &str) -> BTreeSet<usize> {
     let (mut in_table, mut in_value) = (false, false);
     let mut hidden = BTreeSet::new();
     for (number, line) in (1..).zip(text.lines()) {
-        if let Some(header) = line.trim_start().strip_prefix('[').filter(|rest| rest.contains(']') && !in_value) {
+        if let Some(header) = line.trim_start().strip_prefix('[').filter(|rest| rest.contains(']')) {
             let header = header.split(']').next().unwrap_or_default();
             let parts: Vec<&str> = header.split('.').map(|part| part.trim_matches(['[', ' ', '"', '\''])).collect();
             let names = if NAMED.contains(&parts[0]) { 2 } else { 0 };
-            in_table = parts.iter().skip(names).any(|part| looks_secret(part));
-            continue;
+            let of_secrets = parts.iter().skip(names).any(|part| looks_secret(part));
+            if !in_value {
+                in_table = of_secrets;
+                continue;
+            }
+            // One more line of the value, or the next table: nobody knows here.
+            in_table |= of_secrets;
         }
         match key_of(line) {
             Some(key) => in_value = looks_secret(key),
@@ -53,6 +58,11 @@ pub(super) fn hidden_lines(text: &str) -> BTreeSet<usize> {
         }
     }
     hidden
+}
+
+/// Whether some line holds a secret, or may.
+pub(super) fn may_stand_in(text: &str) -> bool {
+    text.lines().any(|line| masked(line) != line) || !hidden_lines(text).is_empty()
 }
 
 /// The last part of the key before the first `=`, if that is what stands there. A line of base64 that ends in `=` has
@@ -131,6 +141,7 @@ mod tests {
             ("a.private-key = \"\"\"\nMIIEpAIB=\nAAAA==\n\"\"\"\nlog = \"x\"\n?", vec![2, 3, 4]),
             ("[credential.c.secret]\nvalue = hunter2\n[daemon]\nlog = 1\n", vec![2]),
             ("[ \"token\" ]\nvalue = 1\n[[password]]\nx = 1\n", vec![2, 4]),
+            ("private_key = \"\"\"\nx\n\"\"\"\n[credential.c.secret]\nvalue = hunter2\n", vec![2, 3, 4, 5]),
             ("[credential.token]\ntarget = 1\n[generation.password]\nlength = 1\n", vec![]),
         ] {
             assert_eq!(hidden_lines(text).into_iter().collect::<Vec<_>>(), hidden, "{text}");

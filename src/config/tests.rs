@@ -26,7 +26,7 @@ fn setting(name: &str, kind: SettingKind, required: bool, default: Option<&str>)
     }
 }
 
-fn describe(kind: &str, _daemon: &Daemon) -> Result<Description, String> {
+pub(super) fn describe(kind: &str, _daemon: &Daemon) -> Result<Description, String> {
     let target = match kind {
         "postgres" | "mysql" => {
             let modes = ["disable", "prefer", "require", "verify-ca", "verify-full"].map(str::to_owned).to_vec();

@@ -2,6 +2,8 @@
 
 mod arguments;
 mod backups;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod harden;
 mod jobs;
 mod listeners;

@@ -168,7 +168,7 @@ async fn operate(
 }
 
 /// Opens audit log and engine on an open store; gives what operators and hand-out are served from.
-fn open_up(
+pub(super) fn open_up(
     config: Arc<Config>,
     config_file: PathBuf,
     config_sender: watch::Sender<Arc<Config>>,
@@ -284,12 +284,12 @@ async fn make_leases(engine: EngineHandle, mut calls: mpsc::Receiver<LeaseCall>)
     }
 }
 
-fn options(config: &Config) -> Options {
+pub(super) fn options(config: &Config) -> Options {
     Options { dir: config.daemon.state_dir.join("store"), free_floor_bytes: config.limits.free_floor_bytes }
 }
 
 /// The master key; none if it is a passphrase still to be typed.
-fn master_key(config: &Config) -> Result<Option<MasterKey>, StartError> {
+pub(super) fn master_key(config: &Config) -> Result<Option<MasterKey>, StartError> {
     match &config.key {
         KeySource::File(path) => Ok(Some(store::key_from_file(path)?)),
         KeySource::SystemdCredential(name) => {

@@ -4,6 +4,8 @@ mod clock_guard;
 mod cron;
 mod error;
 mod firings;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod surprises;
 mod window;
 mod words;

@@ -23,6 +23,8 @@ mod error;
 mod fault;
 mod files;
 mod frame;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod hex;
 mod index;
 mod inventory;

@@ -5,6 +5,8 @@
 
 mod command;
 mod envelope;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod process;
 
 use std::path::Path;
@@ -103,13 +105,7 @@ impl Workers {
 
 /// Without the request's secrets, and without what could pass for lines of a log or orders to a terminal.
 fn redacted(reply: Reply, request: &Request) -> Reply {
-    let clean = |text: String| {
-        let mut text = text;
-        for fields in request.subject.iter().chain(request.login.iter().map(|login| &login.fields)) {
-            text = fields.redact(&text);
-        }
-        text.replace(|c: char| c.is_control(), " ")
-    };
+    let clean = |text: String| request.redact(&text).replace(|c: char| c.is_control(), " ");
     match reply {
         Reply::Yes(yes) => Reply::Yes(Yes { note: yes.note.map(clean), ..yes }),
         Reply::No { reason, message, retry_after_s } => Reply::No { reason, message: clean(message), retry_after_s },

@@ -62,6 +62,37 @@ pub struct Request {
     pub deadline_ms: u64,
 }
 
+impl Request {
+    /// Replaces every secret of this request that occurs in `text` (but user names) by `***`, so that a text made by a
+    /// foreign program may be logged. Values shorter than four bytes are left alone: hiding them would shred the text
+    /// and protect nothing.
+    pub fn redact(&self, text: &str) -> String {
+        let mut hidden = vec![false; text.len()];
+        let sets = self.subject.iter().chain(self.login.iter().map(|login| &login.fields));
+        let secrets = sets.flat_map(Fields::iter).filter(|(name, _)| *name != "username");
+        // All are looked for in the text as it was: one may be a part of another.
+        for value in secrets.map(|(_, value)| value.expose()).filter(|value| value.len() >= 4) {
+            for at in starts(text, value) {
+                hidden[at..at + value.len()].fill(true);
+            }
+        }
+        let mut clean = String::with_capacity(text.len());
+        for (at, letter) in text.char_indices() {
+            match hidden[at] {
+                false => clean.push(letter),
+                true if at == 0 || !hidden[at - 1] => clean.push_str("***"),
+                true => {}
+            }
+        }
+        clean
+    }
+}
+
+/// Where `part` begins in `text`, again within itself too.
+fn starts(text: &str, part: &str) -> impl Iterator<Item = usize> {
+    text.char_indices().map(|(at, _)| at).filter(move |at| text[*at..].starts_with(part))
+}
+
 /// Why a target said no.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -162,5 +193,40 @@ impl Reply {
     /// In doubt.
     pub fn in_doubt(message: impl Into<String>) -> Self {
         Self::InDoubt { message: message.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Secret;
+
+    fn request(subject: &str, login: &str) -> Request {
+        let fields = |password: &str| Fields::login("app", Secret::new(password.to_owned()));
+        Request {
+            step: Step::Apply,
+            target: Map::new(),
+            credential: Map::new(),
+            token: None,
+            subject: Some(fields(subject)),
+            login: Some(Login { by: By::Account, fields: fields(login) }),
+            deadline_ms: 1,
+        }
+    }
+
+    #[test]
+    fn redaction_hides_every_occurrence_but_not_the_user() {
+        let request = request("hunter2", "swordfish");
+        assert_eq!(request.redact("app: hunter2 is not hunter2, nor swordfish"), "app: *** is not ***, nor ***");
+        assert_eq!(request.redact("nothing of hunter 2"), "nothing of hunter 2");
+    }
+
+    #[test]
+    fn of_two_secrets_of_which_one_begins_the_other_nothing_is_left() {
+        for (subject, login) in [("Summer2024", "Summer2024-more"), ("Summer2024-more", "Summer2024")] {
+            assert_eq!(request(subject, login).redact("no: Summer2024-more."), "no: ***.");
+        }
+        assert_eq!(request("abcdef", "defghi").redact("<abcdefghi>"), "<***>");
+        assert_eq!(request("abab", "x").redact("<ababab>"), "<***>");
     }
 }

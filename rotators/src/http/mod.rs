@@ -179,6 +179,13 @@ impl Call {
         let this = self.header(CONTENT_TYPE.as_str(), kind)?;
         Ok(Self { body: Some(Zeroizing::new(body.to_vec())), ..this })
     }
+
+    /// Method, path, names of headers, and body, for the fuzzer.
+    #[cfg(any(fuzzing, test))]
+    pub(crate) fn parts(&self) -> (String, &str, Vec<String>, Option<&[u8]>) {
+        let names = self.headers.iter().map(|(name, _)| name.to_string()).collect();
+        (self.method.to_string(), &self.path, names, self.body.as_ref().map(|body| body.as_slice()))
+    }
 }
 
 /// A host as it stands in an address.

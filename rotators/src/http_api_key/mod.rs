@@ -4,6 +4,8 @@
 //! whose answer was lost is found by it, revoked and made anew, and no crash leaves a second one behind.
 
 mod describe;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 mod keys;
 mod lease;
 mod pages;

@@ -137,7 +137,7 @@ impl Service {
         Self::parse(&text).map_err(|words| wrong(&format!("{path}: {words}")))
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
         let service: Self = toml::from_str(text).map_err(|error| short(error.to_string()))?;
         let (list, create) = (&service.list, &service.create);
         let single = [&list.items, &list.id, &list.label, &create.key, &create.id];

@@ -153,6 +153,17 @@ fn i8_a_secret_in_several_lines_is_not_shown_either() {
 }
 
 #[test]
+fn i8_a_secret_that_a_mistake_above_it_makes_a_part_of_something_else_is_not_quoted() {
+    for above in ["[grant.g]\ncredentials = [\"a/b\"\n", "[target.t]\nkind = [\n", "[limits]\nwait_max = {\n"] {
+        for secret in ["password = \"hunter2 !\"\n", "[credential.c.secret]\nvalue = 'hunter2 !'\n"] {
+            let problems = Files::new(&format!("{above}[credential.c]\n{secret}")).problems();
+            let shown = format!("{problems:?}{}", Problems(problems.clone()));
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
+    }
+}
+
+#[test]
 fn conf_d_may_be_a_link_and_must_be_ours() {
     let files = Files::new("[daemon]\nlog = \"json\"\n");
     let elsewhere = Files::new("");
