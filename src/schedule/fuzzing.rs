@@ -46,7 +46,7 @@ fn keeps_its_promises(schedule: &Schedule) {
     assert_eq!(explained, found);
     for late in [Duration::ZERO, MISSED_AFTER, MISSED_AFTER * 2, EVERY_MAX] {
         let (due, now) = (found[0], found[0] + late);
-        let caught_up = schedule.catch_up(due, now, SEED);
+        let caught_up = schedule.catch_up(due, now, SEED, Place::default());
         assert!(caught_up == due || caught_up >= now, "due at {due}, caught up at {caught_up}, before {now}");
     }
     assert!(!schedule.describe().is_empty() && schedule.warnings().iter().all(|warning| !warning.is_empty()));

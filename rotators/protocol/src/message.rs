@@ -67,30 +67,8 @@ impl Request {
     /// foreign program may be logged. Values shorter than four bytes are left alone: hiding them would shred the text
     /// and protect nothing.
     pub fn redact(&self, text: &str) -> String {
-        let mut hidden = vec![false; text.len()];
-        let sets = self.subject.iter().chain(self.login.iter().map(|login| &login.fields));
-        let secrets = sets.flat_map(Fields::iter).filter(|(name, _)| *name != "username");
-        // All are looked for in the text as it was: one may be a part of another.
-        for value in secrets.map(|(_, value)| value.expose()).filter(|value| value.len() >= 4) {
-            for at in starts(text, value) {
-                hidden[at..at + value.len()].fill(true);
-            }
-        }
-        let mut clean = String::with_capacity(text.len());
-        for (at, letter) in text.char_indices() {
-            match hidden[at] {
-                false => clean.push(letter),
-                true if at == 0 || !hidden[at - 1] => clean.push_str("***"),
-                true => {}
-            }
-        }
-        clean
+        crate::secret::redact(text, self.subject.iter().chain(self.login.iter().map(|login| &login.fields)))
     }
-}
-
-/// Where `part` begins in `text`, again within itself too.
-fn starts(text: &str, part: &str) -> impl Iterator<Item = usize> {
-    text.char_indices().map(|(at, _)| at).filter(move |at| text[*at..].starts_with(part))
 }
 
 /// Why a target said no.

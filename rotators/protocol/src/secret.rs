@@ -39,6 +39,12 @@ impl fmt::Debug for Secret {
 pub struct Fields(BTreeMap<String, Secret>);
 
 impl Fields {
+    /// Replaces every value that occurs in `text` (but the user name) by `***`, so that a text made by a foreign program
+    /// may be logged. Values shorter than four bytes are left alone: hiding them would shred the text and protect nothing.
+    pub fn redact(&self, text: &str) -> String {
+        redact(text, std::iter::once(self))
+    }
+
     /// No fields.
     pub fn new() -> Self {
         Self::default()
@@ -87,6 +93,32 @@ impl fmt::Debug for Fields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
+}
+
+/// [`Fields::redact`] for several sets at once.
+pub(crate) fn redact<'a>(text: &str, sets: impl Iterator<Item = &'a Fields>) -> String {
+    let mut hidden = vec![false; text.len()];
+    let secrets = sets.flat_map(Fields::iter).filter(|(name, _)| *name != "username");
+    // All are looked for in the text as it was: one may be a part of another.
+    for value in secrets.map(|(_, value)| value.expose()).filter(|value| value.len() >= 4) {
+        for at in starts(text, value) {
+            hidden[at..at + value.len()].fill(true);
+        }
+    }
+    let mut clean = String::with_capacity(text.len());
+    for (at, letter) in text.char_indices() {
+        match hidden[at] {
+            false => clean.push(letter),
+            true if at == 0 || !hidden[at - 1] => clean.push_str("***"),
+            true => {}
+        }
+    }
+    clean
+}
+
+/// Where `part` begins in `text`, again within itself too.
+fn starts(text: &str, part: &str) -> impl Iterator<Item = usize> {
+    text.char_indices().map(|(at, _)| at).filter(move |at| text[*at..].starts_with(part))
 }
 
 #[cfg(test)]

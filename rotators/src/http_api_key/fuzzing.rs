@@ -39,6 +39,9 @@ fn made(service: &Service, ask: &Ask, value: &str) -> Result<Call, Reply> {
         token: Some("kw-token"),
         key: Some(&secret),
         id: Some(value),
+        offset: Some(value),
+        page: Some(value),
+        next: Some(value),
         login: step.login.as_ref().map(|login| &login.fields),
     };
     ask.call(&values).and_then(|call| service.login.authorise(call, &values)).inspect_err(|reply| {
