@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::kit::{
     QUICK, SmallDisk, about_daemon, begin, by_admin_config, credential, fetch, files_under, htpasswd_target, own_role,
-    own_role_config, password_line, pause, role_by_admin, rotate, settled, settles_and_logs_in, succeeds, try_fetch,
+    own_role_config, password_line, pause, role_by_admin, rotate, settled, settles_and_logs_in, succeeds,
 };
 use crate::support::{Daemon, PATIENCE, PgOptions, Postgres, Setup, eventually, free_port, within};
 
@@ -231,7 +231,7 @@ fn a_store_that_cannot_be_written_is_refused_with_words() {
 #[cfg(feature = "failpoints")]
 #[test]
 fn i1_a_journal_that_cannot_be_flushed_stops_the_store_and_is_looked_into_at_the_next_start() {
-    use crate::kit::serves_or_ends;
+    use crate::kit::{serves_or_ends, try_fetch};
     const EIO: i32 = nix::errno::Errno::EIO as i32;
     let pg = Postgres::start(PgOptions::default());
     let mut daemon = own_role(&pg);
