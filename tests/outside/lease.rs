@@ -295,7 +295,7 @@ fn i1_no_kill_of_a_worker_leaves_an_account_of_a_unix_host() {
             server.port, server.fingerprint
         )
     };
-    let mut config = QUICK.replace("[limits]", SOON) + &target("keys", "ssh-key", "");
+    let mut config = QUICK.replace("[limits]", "[limits]\nswitch_wait = \"5s\"") + &target("keys", "ssh-key", "");
     config += &target("host", "ssh-password", "admin = \"host/root\"");
     let file = folder.path().join("root").display().to_string();
     config += &credential("host/root", "keys", &format!("account = \"root\"\nauthorized_keys = {file:?}"));
