@@ -148,7 +148,7 @@ fn through_rotations(daemon: &Daemon, logs_in: impl Fn(&Fetched) -> bool + Sync)
 }
 
 /// Ends the application when the rotations end, whatever ended them.
-struct Ends<'a>(&'a AtomicBool);
+pub(crate) struct Ends<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for Ends<'_> {
     fn drop(&mut self) {
