@@ -372,6 +372,9 @@ pub struct GrantVerdict {
 pub struct Discovered {
     /// What the target lists.
     pub accounts: Vec<Found>,
+    /// What is not among them, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// One account of a target.

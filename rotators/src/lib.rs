@@ -42,6 +42,7 @@ mod ssh_ca;
 mod ssh_key;
 mod ssh_password;
 mod step;
+mod time;
 mod tls;
 
 pub use failpoint::FAIL_POINTS;

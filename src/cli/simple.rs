@@ -138,6 +138,9 @@ pub(super) async fn discover(target: TargetName, client: &Client, out: &Out) -> 
             "{all}, {unmanaged} of them not managed, {beyond} managed with more rights than their use needs"
         ))?;
     }
+    if let Some(note) = reply.value.note.filter(|_| !out.json) {
+        out.say(&note)?;
+    }
     Ok(Exit::Ok)
 }
 

@@ -1,16 +1,16 @@
-//! Logins outside a rotation: verify, import and adopt, rehearsal, discovery. They change nothing at a target and are
+//! Logins outside a rotation: verify, import and adopt, rehearsal. They change nothing at a target and are
 //! counted against the lock-out budget like any other (I5).
 
 use std::sync::Arc;
 
-use keywheel_protocol::{Account, By, Fields, Lockout, Login, Makes, Reply, Request, Secret, Step, Yes};
+use keywheel_protocol::{By, Fields, Lockout, Login, Makes, Reply, Request, Secret, Step, Yes};
 
 use super::{Control, plain, unknown};
-use crate::api::{ApiError, Discovered, ErrorCode, Found, SecretInput, Stored, Verified};
+use crate::api::{ApiError, ErrorCode, SecretInput, Stored, Verified};
 use crate::config::{Credential, Target};
 use crate::engine::{Command, Message, answer_of, code_of, lockout_of, sample};
 use crate::generate::public_key;
-use crate::ids::{CredentialName, TargetName, Version};
+use crate::ids::{CredentialName, Version};
 use crate::rotation::{Phase, Rules};
 use crate::store::{Record, Source};
 use crate::worker::credential_settings;
@@ -181,41 +181,6 @@ impl Control {
         told(self.workers.step(&credential.target, request).await)
     }
 
-    /// The accounts of a target, and who manages them here.
-    pub(super) async fn discover(&self, name: &TargetName) -> Result<Discovered, ApiError> {
-        let config = self.config();
-        let target = config.targets.get(name).ok_or_else(|| ApiError {
-            code: ErrorCode::NotFound,
-            message: format!("there is no target {name}"),
-            remedy: Some("`keywheel list` shows the targets".to_owned()),
-        })?;
-        let login = match &target.admin {
-            Some(admin) => {
-                let fields = self.secret(&self.record(admin)?, admin)?;
-                Some(Login { by: By::Admin, fields })
-            }
-            None => None,
-        };
-        let request = Request {
-            step: Step::Discover,
-            target: target.settings.clone(),
-            credential: serde_json::Map::new(),
-            token: None,
-            subject: None,
-            login,
-            deadline_ms: deadline(target),
-        };
-        let yes = told(self.workers.step(target, request).await)?;
-        let managed = || config.credentials.values().filter(|credential| credential.target.name == *name);
-        let found = |account: Account| {
-            let manager = managed().find(|credential| credential.accounts.contains(&account.name));
-            let is_admin = manager.is_some_and(|manager| target.admin.as_ref() == Some(&manager.name));
-            let beyond = manager.filter(|_| !is_admin).map(|_| beyond_its_use(&account)).unwrap_or_default();
-            Found { account, managed_by: manager.map(|manager| manager.name.clone()), beyond_its_use: beyond }
-        };
-        Ok(Discovered { accounts: yes.accounts.unwrap_or_default().into_iter().map(found).collect() })
-    }
-
     /// A login that changes nothing, counted against the lock-out budget.
     async fn log_in(&self, credential: &Arc<Credential>, fields: Fields) -> Result<Yes, ApiError> {
         let name = credential.name.clone();
@@ -236,7 +201,7 @@ impl Control {
         told(reply)
     }
 
-    fn secret(&self, record: &Record, name: &CredentialName) -> Result<Fields, ApiError> {
+    pub(super) fn secret(&self, record: &Record, name: &CredentialName) -> Result<Fields, ApiError> {
         let current = record.phase.current().ok_or_else(|| no_version(name))?;
         let secret = self.reader.secret(name, current).map_err(|error| plain(ErrorCode::Io, &error.to_string()))?;
         secret.ok_or_else(|| unknown(name))
@@ -282,29 +247,7 @@ fn given(credential: &Credential, input: SecretInput) -> Result<Fields, ApiError
     Ok(fields)
 }
 
-/// Facts by which an account may do more than an application that was given its password needs.
-const POWERS: &[&str] = &[
-    "administrator",
-    "all_commands",
-    "all_privileges",
-    "bypass_row_security",
-    "create_database",
-    "create_role",
-    "create_user",
-    "grant_option",
-    "nopass",
-    "privileged",
-    "replication",
-    "super",
-    "superuser",
-];
-
-fn beyond_its_use(account: &Account) -> Vec<String> {
-    let has = |power: &&&str| account.facts.get(**power) == Some(&serde_json::Value::Bool(true));
-    POWERS.iter().filter(has).map(|power| (*power).to_owned()).collect()
-}
-
-fn told(reply: Reply) -> Result<Yes, ApiError> {
+pub(super) fn told(reply: Reply) -> Result<Yes, ApiError> {
     let code = code_of(&reply);
     match reply {
         Reply::Yes(yes) => Ok(yes),
@@ -337,6 +280,6 @@ fn no_version(name: &CredentialName) -> ApiError {
     }
 }
 
-fn deadline(target: &Target) -> u64 {
+pub(super) fn deadline(target: &Target) -> u64 {
     u64::try_from(target.step_timeout.as_millis()).unwrap_or(u64::MAX)
 }

@@ -3,6 +3,7 @@
 //! Questions are answered from the store and the configuration; whatever changes state goes to the engine.
 
 mod backup;
+mod discover;
 mod holders;
 mod login;
 mod view;

@@ -10,7 +10,7 @@ use super::now;
 use super::principal::{Principal, is_past};
 use super::realm::Realm;
 use crate::deadline::Deadline;
-use crate::ldap::time;
+use crate::time;
 
 /// The most principals that are listed; a note says so if there are more.
 const PRINCIPALS_MAX: usize = 5_000;

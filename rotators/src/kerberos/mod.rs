@@ -22,9 +22,9 @@ pub(crate) use describe::describe;
 use keywheel_protocol::{By, Reason, Reply, Request};
 
 use crate::deadline::Deadline;
-use crate::ldap::time;
 use crate::settings::{Pair, Settings};
 use crate::step::{self, Steps, is_refused_login, noted};
+use crate::time;
 use kadmin::Login;
 use kept::Kept;
 use keytab::Record;

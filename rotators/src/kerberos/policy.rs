@@ -5,7 +5,7 @@ use keywheel_protocol::{By, Lockout, Reason, Reply, Secret};
 use super::kadmin::Login;
 use super::principal::{Policy, Principal};
 use super::realm::Realm;
-use crate::ldap::time;
+use crate::time;
 
 /// The policy of a principal, if it has one and the login may read it.
 pub(super) async fn of(realm: &Realm<'_>, login: &Login<'_>, found: &Principal) -> Result<Option<Policy>, Reply> {

@@ -6,9 +6,9 @@ use super::kadmin::Login;
 use super::realm::Realm;
 use super::{Task, has_key, now, present_keys, words};
 use crate::deadline::Deadline;
-use crate::ldap::time;
 use crate::settings::{Pair, Settings};
 use crate::step::noted;
+use crate::time;
 
 /// How far clocks may be apart in a realm, in seconds (MIT's `clockskew`): a service takes a ticket for so long after its end.
 const SKEW_S: u64 = 300;

@@ -6,8 +6,8 @@ use ldap3::{Scope, SearchEntry, dn_escape, ldap_escape};
 use super::root::{Attributes, Flavour};
 use super::session::Session;
 use super::target::{Target, wrong};
-use super::time;
 use super::verdict::{self, rc};
+use crate::time;
 
 /// What is read of an account, wherever it is.
 pub(super) const ATTRIBUTES: &[&str] = &[

@@ -8,10 +8,10 @@ use super::log_in;
 use super::root::Flavour;
 use super::session::Session;
 use super::target::Target;
-use super::time;
 use super::verdict::{self, rc};
 use crate::deadline::Deadline;
 use crate::settings::Pair;
+use crate::time;
 
 /// The most accounts that are listed; a note says so if there are more.
 const ACCOUNTS_MAX: usize = 5_000;

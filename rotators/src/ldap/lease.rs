@@ -15,10 +15,11 @@ use super::scheme::{self, Octets};
 use super::session::{Session, replace};
 use super::target::Target;
 use super::verdict::{self, rc, words};
-use super::{PASSWORD_BYTES_MAX, log_in, time};
+use super::{PASSWORD_BYTES_MAX, log_in};
 use crate::deadline::Deadline;
 use crate::settings::{Leased, Pair};
 use crate::step::{self, begun, noted};
+use crate::time;
 use crate::{failpoint, nobodys};
 
 /// The admin's session, and the entry that the settings name.

@@ -18,7 +18,6 @@ mod root;
 mod scheme;
 mod session;
 mod target;
-pub(crate) mod time;
 mod verdict;
 
 pub(crate) use describe::describe;
@@ -28,6 +27,7 @@ use keywheel_protocol::{By, Reason, Reply, Request, Yes};
 use crate::deadline::Deadline;
 use crate::settings::{Pair, Settings};
 use crate::step::{self, Steps, is_refused_login, noted};
+use crate::time;
 use account::Account;
 use change::Change;
 use root::Flavour;

@@ -8,7 +8,7 @@ use super::policy::Policy;
 use super::root::{Attributes, Flavour};
 use super::session::Session;
 use super::target::Target;
-use super::time;
+use crate::time;
 
 /// What is read of a policy's entry in OpenLDAP.
 const OF_OPENLDAP: &[&str] = &[

@@ -4,7 +4,7 @@ use keywheel_protocol::{By, Lockout, Reason, Reply, Secret};
 
 use super::account::Account;
 use super::root::Flavour;
-use super::time;
+use crate::time;
 
 /// A class of characters: its name, and what belongs to it.
 type Class = (&'static str, fn(char) -> bool);

@@ -7,11 +7,12 @@ use super::change::Change;
 use super::root::Flavour;
 use super::session::Session;
 use super::target::Target;
-use super::{as_admin, lease, log_in, time};
+use super::{as_admin, lease, log_in};
 use crate::deadline::Deadline;
 use crate::nobodys;
 use crate::settings::{Pair, Settings};
 use crate::step::{is_refused_login, noted};
+use crate::time;
 
 /// How long Active Directory takes the password before the present one as well, unless it was told otherwise
 /// (`OldPasswordAllowedPeriod`, 60 minutes), and a little more.

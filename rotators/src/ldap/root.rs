@@ -6,7 +6,7 @@ use keywheel_protocol::Reply;
 use ldap3::{Scope, SearchEntry};
 
 use super::session::Session;
-use super::time;
+use crate::time;
 
 /// The capability of Active Directory (LDAP_CAP_ACTIVE_DIRECTORY_OID), and of its lightweight edition.
 const AD_CAPABILITIES: [&str; 2] = ["1.2.840.113556.1.4.800", "1.2.840.113556.1.4.1851"];

@@ -23,7 +23,9 @@ pub(super) async fn discover(request: &Request, deadline: Deadline) -> Result<Re
     let account = |user: &Value| {
         let name = user["name"].as_str().unwrap_or_default().to_owned();
         let mut facts = Map::new();
-        facts.insert("tags".to_owned(), tags(&user["tags"]).into());
+        let tags = tags(&user["tags"]);
+        facts.insert("administrator".to_owned(), tags.split(',').any(|tag| tag == "administrator").into());
+        facts.insert("tags".to_owned(), tags.into());
         facts.insert("vhosts".to_owned(), vhosts.get(&name).copied().unwrap_or_default().into());
         facts.insert("has_password".to_owned(), (user["password_hash"].as_str() != Some("")).into());
         facts.insert("hashing".to_owned(), user["hashing_algorithm"].clone());

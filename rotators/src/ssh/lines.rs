@@ -1,6 +1,10 @@
 //! The lines of an `authorized_keys` file (sshd(8), AUTHORIZED_KEYS FILE FORMAT): what stands there, what comes in, what goes
 //! out. All that is not touched stays byte for byte.
 
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+
 /// The names that a key can begin with.
 const KINDS: &[&str] = &["ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-"];
 
@@ -14,6 +18,14 @@ pub(crate) struct Line<'a> {
     pub(crate) blob: &'a str,
     /// The rest.
     pub(crate) comment: &'a str,
+}
+
+impl Line<'_> {
+    /// The fingerprint of its key, as `ssh-keygen -l` prints it.
+    pub(crate) fn fingerprint(&self) -> String {
+        let bytes = STANDARD.decode(self.blob).unwrap_or_default();
+        format!("SHA256:{}", STANDARD_NO_PAD.encode(digest(&SHA256, &bytes)))
+    }
 }
 
 /// Reads a line; none for empty ones, comments, and what is no key.

@@ -14,9 +14,6 @@ mod wire;
 #[cfg(test)]
 mod with_openssh;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use keywheel_protocol::{Account, By, Fields, Login, Reason, Reply, Request, Step, Yes};
 
 use crate::deadline::Deadline;
@@ -152,7 +149,7 @@ fn discover(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     let mut accounts = Vec::new();
     for site in &sites {
         for line in site.keys() {
-            let fingerprint = fingerprint(line.blob);
+            let fingerprint = line.fingerprint();
             let mut facts = serde_json::Map::new();
             facts.insert("host".to_owned(), site.host.clone().into());
             facts.insert("type".to_owned(), line.kind.into());
@@ -162,12 +159,6 @@ fn discover(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
         }
     }
     Ok(Reply::Yes(Yes { accounts: Some(accounts), ..Yes::default() }))
-}
-
-/// As `ssh-keygen -l` prints it.
-fn fingerprint(blob: &str) -> String {
-    let bytes = STANDARD.decode(blob).unwrap_or_default();
-    format!("SHA256:{}", STANDARD_NO_PAD.encode(digest(&SHA256, &bytes)))
 }
 
 /// The account that certificates log in as, and the key of the subject, whose two halves must belong together: what is

@@ -118,22 +118,31 @@ fn retire(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     Ok(noted(Some("connections that are open stay".to_owned())))
 }
 
-/// The keys of the login's own file: nobody else's can be listed without a name.
+/// The keys of the login's own file: nobody else's can be listed without a name. Its own key goes by the account's name, as
+/// in the configuration; another one may be a stranger's, who gets in all the same.
 fn discover(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     let login = request.login.as_ref().ok_or_else(|| missing("login"))?;
     let (user, auth) = Auth::of(&login.fields)?;
     let session = Target::of(request)?.log_in(user, &auth, deadline)?;
     let file = File { whose: Whose::Own, path: ".ssh/authorized_keys", prefix: "" };
     let text = file.read(&session)?;
+    let own = login.fields.get("public_key").and_then(|public| lines::key_of(public.expose()));
     let accounts = lines::keys(&text).map(|line| {
+        let fingerprint = line.fingerprint();
+        let name = match own == Some((line.kind, line.blob)) {
+            true => user.to_owned(),
+            false => format!("{user} {fingerprint}"),
+        };
         let mut facts = serde_json::Map::new();
         facts.insert("type".to_owned(), line.kind.into());
         facts.insert("options".to_owned(), line.options.into());
         facts.insert("comment".to_owned(), line.comment.into());
         facts.insert("unrestricted".to_owned(), Value::Bool(line.options.is_empty()));
-        Account { name: user.to_owned(), facts }
+        facts.insert("fingerprint".to_owned(), fingerprint.into());
+        Account { name, facts }
     });
-    Ok(Reply::Yes(Yes { accounts: Some(accounts.collect()), ..Yes::default() }))
+    let note = Some(format!("these are the keys in the .ssh/authorized_keys of {user}, the login"));
+    Ok(Reply::Yes(Yes { accounts: Some(accounts.collect()), note, ..Yes::default() }))
 }
 
 /// The account and the public key of the subject.

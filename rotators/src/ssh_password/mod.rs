@@ -1,22 +1,21 @@
 //! Passwords of accounts on other hosts and of network devices, over SSH.
 
+mod ageing;
 mod chpasswd;
 mod dialect;
+mod discover;
 mod lease;
 mod passwd;
 mod wanted;
 
-use keywheel_protocol::{
-    Account, By, Description, Makes, Origin, Overlap, Reason, Reply, Request, Step, Strategy, Yes,
-};
-use serde_json::{Map, Value};
+use keywheel_protocol::{By, Description, Makes, Origin, Overlap, Reason, Reply, Request, Step, Strategy};
 
 use crate::deadline::Deadline;
 use crate::declare::{choice, default, required, text};
 use crate::nobodys;
 use crate::settings::{Pair, Settings};
 use crate::ssh::dialogue::{Turn, Words, converse};
-use crate::ssh::{self, Auth, Session, Target, quoted};
+use crate::ssh::{self, Auth, Session, Target};
 use crate::step::{Stage, changer, is_refused_login, noted, short};
 use dialect::Dialect;
 
@@ -25,9 +24,6 @@ const PASSWORD_BYTES_MAX: usize = 72;
 
 /// Where system administration stands; not everybody's shell looks there.
 const SBIN: &str = "LC_ALL=C; PATH=$PATH:/usr/sbin:/sbin; export LC_ALL PATH; ";
-
-/// The most accounts that are listed.
-const ACCOUNTS_MAX: usize = 5_000;
 
 /// What the rotator says of itself.
 pub(crate) fn describe() -> Description {
@@ -66,7 +62,7 @@ pub(crate) fn answer(request: &Request) -> Reply {
         Step::Rehearse => rehearse(request, deadline),
         Step::Verify => verify(request, deadline),
         Step::Retire => retire(request, deadline),
-        Step::Discover => discover(request, deadline),
+        Step::Discover => discover::discover(request, deadline),
         Step::Describe => Err(Reply::no(Reason::Unsupported, "describe is answered without a host")),
     };
     done.unwrap_or_else(|reply| reply)
@@ -138,7 +134,6 @@ fn rehearse(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     if dialect(request)?.is_some() {
         return Ok(noted(session.note.clone()));
     }
-    let account = quoted(subject.username);
     if by == By::Admin {
         let can = if target.sudo { "sudo -n -l chpasswd" } else { "test \"$(id -u)\" = 0" };
         let ran = session.run(&format!("{SBIN}{can}"), b"", Stage::Question)?;
@@ -148,55 +143,10 @@ fn rehearse(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
         }
         chpasswd::exists(&session, subject.username)?;
     }
-    let prefix = if target.sudo && by == By::Admin { "sudo -n " } else { "" };
-    let ran = session.run(&format!("{SBIN}{prefix}chage -l {account} 2>/dev/null"), b"", Stage::Question)?;
-    let aged = aged(&ran.output);
-    if let (By::Account, Some(words)) = (by, &aged) {
-        return Err(Reply::no(Reason::TooSoon, words.clone()));
+    match ageing::too_soon(&session, subject.username)?.filter(|_| by == By::Account) {
+        Some(refused) => Err(refused),
+        None => Ok(noted(session.note.clone())),
     }
-    Ok(noted(session.note.clone()))
-}
-
-/// Days as chage counts them, if the account may not change its password yet today: said, not counted in seconds, since the
-/// host's day is meant.
-fn aged(listing: &str) -> Option<String> {
-    let value =
-        |name: &str| listing.lines().find_map(|line| line.strip_prefix(name)?.split_once(':').map(|(_, v)| v.trim()));
-    let days: u32 = value("Minimum number of days")?.parse().ok()?;
-    let last = value("Last password change")?;
-    (days > 0).then(|| format!("the minimum age of a password is {days} days; the last change was on {last}"))
-}
-
-fn discover(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
-    let target = Target::of(request)?;
-    if dialect(request)?.is_some() {
-        return Err(Reply::no(Reason::Unsupported, "the accounts of a device are not listed"));
-    }
-    let session = changing_session(request, &target, deadline)?;
-    let passwd = session.run("getent passwd", b"", Stage::Question)?;
-    let states = session.run(&root(&target, "passwd -S -a 2>/dev/null"), b"", Stage::Question)?;
-    let state = |name: &str| {
-        let line = states.output.lines().find(|line| line.split(' ').next() == Some(name))?;
-        let mut words = line.split(' ').skip(1);
-        Some((words.next()?, words.next()?))
-    };
-    let mut accounts = Vec::new();
-    for line in passwd.output.lines().take(ACCOUNTS_MAX) {
-        let fields: Vec<&str> = line.split(':').collect();
-        let [name, _, uid, _, _, home, shell] = fields[..] else { continue };
-        let mut facts = Map::new();
-        facts.insert("uid".to_owned(), uid.parse::<u32>().map_or(Value::Null, Value::from));
-        facts.insert("home".to_owned(), home.into());
-        facts.insert("can_login".to_owned(), (!shell.ends_with("nologin") && !shell.ends_with("/false")).into());
-        facts.insert("superuser".to_owned(), (uid == "0").into());
-        if let Some((state, changed)) = state(name) {
-            facts.insert("locked".to_owned(), (state == "L").into());
-            facts.insert("no_password".to_owned(), (state == "NP").into());
-            facts.insert("password_changed".to_owned(), changed.into());
-        }
-        accounts.push(Account { name: name.to_owned(), facts });
-    }
-    Ok(Reply::Yes(Yes { accounts: Some(accounts), ..Yes::default() }))
 }
 
 /// Sets a password.

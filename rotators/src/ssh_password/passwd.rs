@@ -2,6 +2,7 @@
 
 use keywheel_protocol::{Reason, Reply};
 
+use super::ageing;
 use crate::settings::Pair;
 use crate::ssh::Session;
 use crate::ssh::dialogue::{No, Turn, Words, converse};
@@ -50,7 +51,12 @@ pub(super) fn change(session: &Session, login: Pair<'_>, new: Pair<'_>) -> Resul
     channel.request_pty("dumb", None, None).map_err(broken)?;
     channel.exec("LC_ALL=C exec passwd").map_err(broken)?;
     let words = Words { account: new.username, old: login.password, new: new.password };
-    converse(session, &mut channel, &turns(), &refusals(), &words)?;
+    if let Err(refused) = converse(session, &mut channel, &turns(), &refusals(), &words) {
+        // passwd does not say how long.
+        let too_soon = matches!(refused, Reply::No { reason: Reason::TooSoon, .. });
+        let told = too_soon.then(|| ageing::too_soon(session, new.username).ok().flatten()).flatten();
+        return Err(told.unwrap_or(refused));
+    }
     session.limit_ms(u32::MAX);
     let closed = channel.send_eof().and_then(|()| channel.wait_eof()).and_then(|()| channel.wait_close());
     match (closed, channel.exit_status()) {

@@ -4,9 +4,9 @@
 
 use keywheel_protocol::{Reason, Reply, Request};
 
-use crate::ldap::time;
 use crate::settings::{Leased, Settings};
 use crate::ssh::quoted;
+use crate::time;
 
 /// The longest name of an account on Linux, in bytes (`useradd`, and 32 with its NUL in utmp).
 const NAME_BYTES_MAX: usize = 32;

@@ -1,4 +1,5 @@
-//! The clocks of directories: generalized time (RFC 4517, 3.3.13), and Windows' tenths of microseconds since 1601.
+//! The clocks of targets: generalized time of directories (RFC 4517, 3.3.13), Windows' tenths of microseconds since 1601,
+//! and how a span is said.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,7 +17,7 @@ pub(crate) fn now() -> i64 {
 }
 
 /// Seconds since 1970 out of `20260102030405Z`, with or without a fraction. Other zones than Z are not used by servers.
-pub(super) fn generalized(text: &str) -> Option<i64> {
+pub(crate) fn generalized(text: &str) -> Option<i64> {
     let digits = text.strip_suffix('Z')?.split(['.', ',']).next()?;
     if digits.len() != 14 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -37,7 +38,7 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
 }
 
 /// Seconds since 1970 out of Windows' ticks; 0 and the largest number mean that there is no such time.
-pub(super) fn windows(text: &str) -> Option<i64> {
+pub(crate) fn windows(text: &str) -> Option<i64> {
     match text.parse::<i64>().ok()? {
         0 | i64::MAX => None,
         ticks => Some(ticks / TICKS - FROM_1601),
@@ -45,13 +46,13 @@ pub(super) fn windows(text: &str) -> Option<i64> {
 }
 
 /// Windows' ticks, `seconds` after a time in seconds since 1970.
-pub(super) fn windows_in(now: i64, seconds: u64) -> String {
+pub(crate) fn windows_in(now: i64, seconds: u64) -> String {
     let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
     now.saturating_add(seconds).saturating_add(FROM_1601).saturating_mul(TICKS).to_string()
 }
 
 /// Seconds out of a span in Windows' ticks, which are negative; the smallest number means never.
-pub(super) fn span(text: &str) -> Option<u64> {
+pub(crate) fn span(text: &str) -> Option<u64> {
     match text.parse::<i64>().ok()? {
         i64::MIN => None,
         ticks => Some(ticks.unsigned_abs() / TICKS.unsigned_abs()),
