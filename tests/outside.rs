@@ -19,6 +19,8 @@ mod complaints;
 mod crash;
 #[path = "outside/damage.rs"]
 mod damage;
+#[path = "outside/discover.rs"]
+mod discover;
 #[path = "outside/doctor.rs"]
 mod doctor;
 #[path = "outside/drift.rs"]

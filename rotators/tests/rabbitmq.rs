@@ -211,9 +211,11 @@ fn rehearse_and_discover_change_nothing(broker: &RabbitMq) {
     assert_eq!(
         Value::Object(seen.facts.clone()),
         json!({
-            "tags": "monitoring", "vhosts": 1, "has_password": true, "hashing": "rabbit_password_hashing_sha256",
+            "tags": "monitoring", "administrator": false, "vhosts": 1, "has_password": true, "hashing": "rabbit_password_hashing_sha256",
         })
     );
+    let admin = accounts.iter().find(|account| account.name == "admin").expect("it is listed");
+    assert_eq!(admin.facts["administrator"], true);
     yes(place.verify("seen", "old"));
 }
 

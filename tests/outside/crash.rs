@@ -10,7 +10,7 @@ pub(crate) mod services;
 #[path = "crash/soak.rs"]
 mod soak;
 #[path = "crash/ssh.rs"]
-mod ssh;
+pub(crate) mod ssh;
 
 use std::time::{Duration, Instant};
 

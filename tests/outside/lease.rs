@@ -126,6 +126,7 @@ fn comes_and_goes(mut daemon: Daemon, server: &impl Leases, used: impl Fn(&Fetch
     assert!(server.login_works(&fetched.username, &fetched.password));
     used(&fetched);
     assert_eq!(server.made(), std::slice::from_ref(&fetched.username));
+    is_known_to_discover(&daemon, &fetched.username);
     end_all(&daemon, server);
     assert!(!server.login_works(&fetched.username, &fetched.password));
     for point in WORKER_POINTS {
@@ -354,9 +355,11 @@ fn i1_no_kill_of_a_worker_leaves_a_key_of_a_service() {
         daemon.set_env("KEYWHEEL_WORKER_FAILPOINT", point);
         daemon.start();
         let had = try_fetch(&daemon, "app/run").is_ok();
-        // Ends while the workers die yet: before it is known whether there is a key.
+        // Ends while the workers die yet: before it is known whether there is a key. It may have been over just now.
         for row in leases(&daemon) {
-            daemon.keywheel_ok(&["end", row["name"].as_str().expect("a name")], "");
+            let ended = daemon.keywheel(&["end", row["name"].as_str().expect("a name")], "");
+            let said = String::from_utf8_lossy(&ended.stderr);
+            assert!(ended.status.success() || said.contains("there is no lease"), "{said}");
         }
         daemon.sigterm();
         daemon.set_env("KEYWHEEL_WORKER_FAILPOINT", "");
@@ -406,6 +409,17 @@ fn a_certificate_is_signed_for_each_lease_by_an_authority_that_is_turned_over() 
     let name = leases(&daemon)[0]["name"].as_str().expect("a name").to_owned();
     daemon.keywheel_ok(&["end", &name], "");
     eventually("the lease to be forgotten", || (leases(&daemon).len() == 1).then_some(()));
+}
+
+/// The target lists the account, and it is said which lease it is of.
+fn is_known_to_discover(daemon: &Daemon, username: &str) {
+    let target = daemon.status("app/report")["target"].as_str().expect("its target").to_owned();
+    let listed = daemon.keywheel_ok(&["discover", &target, "--json"], "");
+    let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
+    let of = |account: &&serde_json::Value| account["name"].as_str().is_some_and(|name| name.contains(username));
+    let found = listed["accounts"].as_array().expect("accounts").iter().find(of);
+    let found = found.unwrap_or_else(|| panic!("{username} is not among {listed}"));
+    assert!(found["managed_by"].as_str().is_some_and(|name| name.starts_with("app/report~")), "{found}");
 }
 
 fn leases(daemon: &Daemon) -> Vec<serde_json::Value> {

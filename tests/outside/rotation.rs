@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Instant;
 use std::{fs, thread};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::crash::databases::mariadb_target;
 use crate::kit::{
@@ -352,24 +352,6 @@ fn i4_a_value_refused_by_the_targets_policy_ends_at_rest_with_its_words() {
     assert!(began.elapsed().as_secs() < 20);
     assert_eq!(fs::read_to_string(&path).expect("the file"), line);
     assert_eq!(fetch(&daemon, "web/app").password, "first");
-}
-
-#[test]
-fn discover_says_who_manages_an_account_and_what_is_beyond_its_use() {
-    let pg = Postgres::start(PgOptions::default());
-    let daemon = role_by_admin(&pg);
-    pg.admin("CREATE ROLE stray LOGIN SUPERUSER; ALTER ROLE app CREATEDB");
-    let shown = daemon.keywheel_ok(&["discover", "pg", "--json"], "");
-    let shown: Value = serde_json::from_str(&shown).expect("JSON");
-    let found = |name: &str| {
-        let accounts = shown["accounts"].as_array().expect("accounts");
-        accounts.iter().find(|account| account["name"] == name).expect("listed").clone()
-    };
-    assert_eq!(found("app")["managed_by"], "app/db");
-    assert_eq!(found("app")["beyond_its_use"], serde_json::json!(["create_database"]));
-    assert_eq!(found("admin")["managed_by"], "pg/admin");
-    assert_eq!(found("admin")["beyond_its_use"], serde_json::json!([]), "an admin is one on purpose");
-    assert_eq!(found("stray")["managed_by"], Value::Null);
 }
 
 #[test]

@@ -82,9 +82,9 @@ fn soak_redis() {
 #[ignore = "hundreds of kills: `make soak`"]
 fn soak_ldap() {
     let server = Slapd::start();
-    let app = server.create("app", "unknown");
+    let account = server.create("app", "unknown");
     let admin = credential("dir/admin", "dir", &format!("account = {ROTATOR:?}\nchange_by = \"account\""));
-    let app = credential("app/dir", "dir", &format!("account = {app:?}"));
+    let app = credential("app/dir", "dir", &format!("account = {account:?}"));
     let daemon = tight(format!("{QUICK}{}{admin}{app}", directory(&server, "admin = \"dir/admin\"")));
     daemon.keywheel_ok(&["import", "dir/admin"], &server.rotator_password);
     // Locked for an hour by the directory itself, should it come to that.
@@ -95,9 +95,13 @@ fn soak_ldap() {
         ("pwdFailureCountInterval", &window),
         ("pwdLockoutDuration", "3600"),
     ]);
-    let refused = || server.log().matches(" err=49").count();
     let logs_in = LogsIn(|dn: &str, password: &str| server.login_works(dn, password));
-    soak(daemon, &logs_in, &["app/dir"], Some(&refused));
+    soak(daemon, &logs_in, &["app/dir"], None);
+    assert!(!server.login_works(&account, "wrong"));
+    assert!(!times_of_slapd(&server.log(), &account).is_empty(), "the log tells of refused logins");
+    for dn in [account.as_str(), ROTATOR] {
+        kept_to_the_budget(dn, &times_of_slapd(&server.log(), dn));
+    }
 }
 
 #[test]
@@ -197,6 +201,25 @@ fn times(log: &str, words: &str) -> Vec<f64> {
         Some(next()? * 3600.0 + next()? * 60.0 + next()?)
     };
     log.lines().filter(|line| line.contains(words)).filter_map(seconds).collect()
+}
+
+/// The times, in seconds, at which slapd refused a login of `dn`. A line begins with seconds and nanoseconds in hexadecimal;
+/// the name stands in another line of the connection than the answer.
+fn times_of_slapd(log: &str, dn: &str) -> Vec<f64> {
+    let (mut asked, mut times) = (None, Vec::new());
+    let binds = format!("BIND dn=\"{dn}\" method=");
+    for line in log.lines() {
+        let connection = line.split(' ').find(|word| word.starts_with("conn="));
+        if line.contains(&binds) {
+            asked = connection;
+        } else if asked.is_some() && connection == asked && line.contains(" err=49") {
+            let hexadecimal = |text: &str| u32::from_str_radix(text, 16).map(f64::from).ok();
+            let time = line.split_once(' ').and_then(|(time, _)| time.split_once('.'));
+            let time = time.and_then(|(whole, part)| Some(hexadecimal(whole)? + hexadecimal(part)? / 1e9));
+            times.push(time.unwrap_or_else(|| panic!("no time in {line}")));
+        }
+    }
+    times
 }
 
 /// I5: never the last two logins of a window.

@@ -80,7 +80,7 @@ impl Drop for Removed {
 }
 
 /// `[target.host]`.
-pub(super) fn host(kind: &str, server: &Sshd, more: &str) -> String {
+pub(crate) fn host(kind: &str, server: &Sshd, more: &str) -> String {
     format!(
         "[target.host]\nkind = {kind:?}\nhost = \"127.0.0.1\"\nport = {}\nhost_key = {:?}\n{more}\
          lockout = {{ failures = 1000, window = \"1m\" }}\n",
