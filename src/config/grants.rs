@@ -56,12 +56,26 @@ pub(super) fn read<'a>(notes: &'a Notes, all: Option<&Section<'a>>) -> Vec<Grant
         if notes.count() == before {
             refuse(notes, place, Grants::new(vec![spec.clone()]));
         }
+        if notes.count() == before && whoever_runs_it(&spec) {
+            notes.warning(
+                place,
+                "the program alone lets every local user in: a process can connect, leave the connection to another, and become \
+                 this program before it is looked at",
+                "add `user` or `unit`".to_owned(),
+            );
+        }
         if notes.count() == before {
             let patterns = patterns.into_iter().map(|(text, place)| (text.to_owned(), place.clone())).collect();
             grants.push(Granted { spec, place: place.clone(), patterns });
         }
     }
     grants
+}
+
+/// Whether nothing but the program is asked for: whoever may start it can be it for a moment.
+fn whoever_runs_it(spec: &GrantSpec) -> bool {
+    let program = !spec.exes.is_empty() || !spec.sha256.is_empty();
+    program && spec.users.is_empty() && spec.groups.is_empty() && spec.units.is_empty()
 }
 
 /// One at a time, so that each mistake is shown where it stands.

@@ -346,6 +346,22 @@ fn a_grant_that_covers_nothing_yet_is_only_a_warning() {
 }
 
 #[test]
+fn a_grant_on_a_program_alone_is_warned_of() {
+    let with = |conditions: &str| {
+        good(&format!("[grant.g]\ncredentials = \"later/*\"\n{conditions}\n"))
+            .warnings
+            .iter()
+            .filter(|warning| warning.message.contains("the program alone"))
+            .count()
+    };
+    let (exe, sum) = ("exe = \"/usr/bin/true\"", format!("sha256 = \"{}\"", "a0".repeat(32)));
+    assert_eq!((with(exe), with(&sum)), (1, 1));
+    for more in ["user = 0", "group = 0", "unit = \"a.service\""] {
+        assert_eq!(with(&format!("{exe}\n{more}")), 0, "{more}");
+    }
+}
+
+#[test]
 fn the_shipped_configuration_is_accepted_without_a_warning() {
     assert_eq!(good(&shipped("keywheel.toml")).warnings, []);
 }

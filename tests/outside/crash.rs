@@ -3,6 +3,8 @@
 
 #[path = "crash/databases.rs"]
 pub(crate) mod databases;
+#[path = "crash/directories.rs"]
+pub(crate) mod directories;
 #[path = "crash/local.rs"]
 mod local;
 #[path = "crash/services.rs"]

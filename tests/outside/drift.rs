@@ -1,6 +1,6 @@
 //! What somebody else has changed is found by a look, said, and taken over or set anew.
 
-use crate::crash::services::directory;
+use crate::crash::directories::directory;
 use crate::kit::{QUICK, begin, by_admin_config, credential, fetch, own_role, pause, pg_target, rotate, try_fetch};
 use crate::support::slapd::{ROTATOR, SUFFIX, Slapd};
 use crate::support::{PgOptions, Postgres, Setup, eventually};

@@ -16,6 +16,7 @@ mod package;
 pub mod postgres;
 pub mod rabbitmq;
 pub mod redis;
+pub mod samba;
 mod scratch;
 pub mod services;
 mod simulated;

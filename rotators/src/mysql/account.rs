@@ -100,7 +100,7 @@ impl Method {
         }
         let methods: Vec<&str> = identified.split(" OR ").map(|method| method_name(method, created)).collect();
         // MariaDB takes several passwords of one account as so many methods of one name.
-        if let [one] | [one, _] = methods[..]
+        if let [one, ..] = methods[..]
             && methods.iter().all(|method| *method == one)
             && let Some(kind) = Unsalted::named(one)
         {

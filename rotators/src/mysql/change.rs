@@ -7,8 +7,21 @@ use super::session::{Session, literal};
 use super::sha2;
 use super::target::Target;
 
-/// The most passwords that an account has at a time.
-const PASSWORDS_MAX: usize = 2;
+/// The most passwords that an account may have at a time: more would be the work of something that never cleans up.
+const PASSWORDS_MAX: usize = 4;
+
+/// A statement that was thought through and not sent yet.
+pub(super) struct Change {
+    pub(super) sql: String,
+    /// What the operator should know.
+    pub(super) note: Option<String>,
+}
+
+impl From<String> for Change {
+    fn from(sql: String) -> Self {
+        Self { sql, note: None }
+    }
+}
 
 /// A password that is to be set.
 pub(super) struct Wish<'a> {
@@ -20,7 +33,7 @@ pub(super) struct Wish<'a> {
 }
 
 /// The statement that sets the password, by a hash wherever the server takes one.
-pub(super) async fn change(session: &mut Session, target: &Target<'_>, wish: &Wish<'_>) -> Result<String, Reply> {
+pub(super) async fn change(session: &mut Session, target: &Target<'_>, wish: &Wish<'_>) -> Result<Change, Reply> {
     let Wish { account, by, password, beside } = *wish;
     let quoted = account.quoted();
     let created = session.created(account).await?;
@@ -42,29 +55,32 @@ pub(super) async fn change(session: &mut Session, target: &Target<'_>, wish: &Wi
     }
     // First, since it is set where the server refuses hashes.
     if target.clear_text() {
-        return Ok(clear(session, wish, &method));
+        return Ok(clear(session, wish, &method).into());
     }
-    match (method, by) {
+    let sql = match (method, by) {
         (Method::Unsalted(kind), By::Account) if session.is_mariadb() => {
             session.refuse_if_checking().await?;
-            Ok(format!("SET PASSWORD = {}", literal(&kind.hash(password))))
+            format!("SET PASSWORD = {}", literal(&kind.hash(password)))
         }
         (Method::Unsalted(kind), By::Admin) => {
             if session.is_mariadb() {
                 session.refuse_if_checking().await?;
             }
-            Ok(format!("ALTER USER {quoted} IDENTIFIED WITH {} AS {}", kind.plugin(), literal(&kind.hash(password))))
+            format!("ALTER USER {quoted} IDENTIFIED WITH {} AS {}", kind.plugin(), literal(&kind.hash(password)))
         }
         (Method::Sha2, By::Admin) => {
             let hash =
                 sha2::hash(password).map_err(|error| Reply::not_reached(format!("nothing was changed: {error}")))?;
-            Ok(format!("ALTER USER {quoted} IDENTIFIED WITH caching_sha2_password AS {}", literal(&hash)))
+            format!("ALTER USER {quoted} IDENTIFIED WITH caching_sha2_password AS {}", literal(&hash))
         }
-        _ => Err(unsupported(&format!(
-            "the server takes no hash for {account} from this login; give the target an admin (not for sha256_password), or set \
-             clear_text = true on the target, with TLS and with its general log off"
-        ))),
-    }
+        _ => {
+            return Err(unsupported(&format!(
+                "the server takes no hash for {account} from this login; give the target an admin (not for sha256_password), or set \
+                 clear_text = true on the target, with TLS and with its general log off"
+            )));
+        }
+    };
+    Ok(sql.into())
 }
 
 /// The same with the password as it is.
@@ -88,12 +104,12 @@ async fn second(
     wish: &Wish<'_>,
     method: &Method,
     mut hashes: Vec<String>,
-) -> Result<String, Reply> {
+) -> Result<Change, Reply> {
     let Wish { account, by, password, .. } = *wish;
     if !session.is_mariadb() {
         if by == By::Admin && target.clear_text() {
             let clear = literal(password.expose());
-            return Ok(format!("ALTER USER {} IDENTIFIED BY {clear} RETAIN CURRENT PASSWORD", account.quoted()));
+            return Ok(format!("ALTER USER {} IDENTIFIED BY {clear} RETAIN CURRENT PASSWORD", account.quoted()).into());
         }
         return Err(unsupported(
             "two passwords at a time take, at MySQL, an admin and clear_text = true, with TLS and the general log off; use strategy \
@@ -109,14 +125,19 @@ async fn second(
     let new = kind.hash(password);
     // It is there already if this was done before.
     hashes.retain(|hash| *hash != new);
+    let before = hashes.len();
     hashes.insert(0, new);
     if hashes.len() > PASSWORDS_MAX {
-        let message = format!(
-            "{account} has {PASSWORDS_MAX} passwords already, of which keywheel knows one; ALTER USER it to one"
-        );
+        let message = format!("{account} has {before} passwords, of which keywheel knows one; ALTER USER it to one");
         return Err(unsupported(&message));
     }
-    Ok(by_hashes(account, *kind, &hashes))
+    // Nobody else's password is taken away: it may be what a service still logs in with.
+    let note = (before > 1).then(|| {
+        format!(
+            "{account} had {before} passwords before; keywheel knows one, and the others stay: see SHOW CREATE USER"
+        )
+    });
+    Ok(Change { sql: by_hashes(account, *kind, &hashes), note })
 }
 
 /// The statement that leaves an account of MariaDB with these passwords.

@@ -68,8 +68,8 @@ async fn apply(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     }
     let wish = Wish { account: &account, by, password: subject.password, beside };
     let change = change(&mut session, &target, &wish).await?;
-    session.change(change).await?;
-    Ok(noted(None))
+    session.change(change.sql).await?;
+    Ok(noted(change.note))
 }
 
 async fn verify(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
@@ -121,7 +121,7 @@ async fn retire(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     let nobodys = nobodys::password()?;
     let wish = Wish { account: &account, by: By::Admin, password: &nobodys, beside: false };
     let change = change(&mut session, &target, &wish).await?;
-    session.change(change).await?;
+    session.change(change.sql).await?;
     let note = format!("{account} has a password that nobody knows now; connections that are open stay");
     Ok(noted(Some(note)))
 }

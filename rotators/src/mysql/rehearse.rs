@@ -32,7 +32,7 @@ pub(super) async fn rehearse(request: &Request, deadline: Deadline) -> Result<Re
         By::Admin => Account { user: subject.username.to_owned(), host: target.account_host().to_owned() },
     };
     let wish = Wish { account: &account, by, password: subject.password, beside: is_overlap(request)? };
-    change(&mut session, &target, &wish).await?;
+    let note = change(&mut session, &target, &wish).await?.note;
     if session.text("SELECT @@read_only + 0").await?.is_some_and(|value| value != "0") {
         let message = "the server only reads (read_only); name the primary as the target's host";
         return Err(Reply::no(Reason::Unsupported, message));
@@ -43,7 +43,7 @@ pub(super) async fn rehearse(request: &Request, deadline: Deadline) -> Result<Re
     if target.clear_text() {
         checked(&mut session, subject).await?;
     }
-    Ok(Reply::Yes(Yes { lockout: lockout(&mut session).await?, ..Yes::default() }))
+    Ok(Reply::Yes(Yes { lockout: lockout(&mut session).await?, note, ..Yes::default() }))
 }
 
 /// Whether the admin may change accounts: CREATE USER, or what includes it.

@@ -77,6 +77,22 @@ fn i1_no_kill_of_the_worker_loses_an_account_of_mariadb_that_changes_its_own_pas
 }
 
 #[test]
+fn i1_no_kill_of_daemon_or_worker_loses_an_account_of_mariadb_with_two_passwords() {
+    let server = MariaDb::start();
+    server.root("CREATE USER app@'%' IDENTIFIED BY 'unknown'");
+    let target = mariadb_target(&server, "admin = \"db/admin\"");
+    let admin = credential("db/admin", "db", "account = \"admin\"\nchange_by = \"account\"");
+    let app = credential("app/db", "db", "account = \"app\"\nstrategy = \"overlap\"\ngrace = \"0s\"");
+    let daemon = Setup::new().config(format!("{QUICK}{target}{admin}{app}")).start();
+    daemon.keywheel_ok(&["import", "db/admin"], &server.admin_password);
+    let first = rotate(&daemon, "app/db");
+    let mut daemon = kill_everywhere(daemon, &server, &["app/db"]);
+    daemon.start();
+    kill_workers(daemon, &server, "app/db", "overlap at MariaDB");
+    assert!(!server.login_works("app", &first.password));
+}
+
+#[test]
 fn i1_no_kill_of_daemon_or_worker_loses_a_user_of_redis_with_two_passwords() {
     let server = Redis::start(Keeps::AclFile);
     let daemon = redis_user(&server, "grace = \"0s\"");

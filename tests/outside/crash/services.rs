@@ -1,14 +1,13 @@
-//! JupyterHub, moto's AWS, RabbitMQ, OpenLDAP, Kerberos and SNMP.
+//! JupyterHub, moto's AWS, RabbitMQ, Kerberos and SNMP.
 
 use super::{kill_everywhere, kill_workers};
 use crate::kit::{LogsIn, QUICK, credential, rotate};
 use crate::support::kdc::{ADMIN, REALM};
-use crate::support::slapd::{ROTATOR, Slapd};
 use crate::support::snmpd::{Snmpd, own_rights};
 use crate::support::{Kdc, RabbitMq, Setup, services};
 
 /// More failed logins allowed than any test makes.
-const LOCKOUT: &str = "lockout = { failures = 1000, window = \"1m\" }";
+pub(super) const LOCKOUT: &str = "lockout = { failures = 1000, window = \"1m\" }";
 
 #[test]
 fn i1_no_kill_of_daemon_or_worker_loses_an_api_key_or_leaves_a_second_one() {
@@ -84,40 +83,6 @@ fn i1_no_kill_of_daemon_or_worker_loses_one_of_two_users_of_rabbitmq_in_turn() {
 }
 
 #[test]
-fn i1_no_kill_of_daemon_or_worker_loses_an_account_of_a_directory_that_the_admin_sets() {
-    let server = Slapd::start();
-    let app = server.create("app", "unknown");
-    let admin = credential("dir/admin", "dir", &format!("account = {ROTATOR:?}\nchange_by = \"account\""));
-    let app = credential("app/dir", "dir", &format!("account = {app:?}"));
-    let target = directory(&server, "admin = \"dir/admin\"");
-    let daemon = Setup::new().config(format!("{QUICK}{target}{admin}{app}")).start();
-    daemon.keywheel_ok(&["import", "dir/admin"], &server.rotator_password);
-    rotate(&daemon, "app/dir");
-    let opens = LogsIn(|dn: &str, password: &str| server.login_works(dn, password));
-    let mut daemon = kill_everywhere(daemon, &opens, &["app/dir"]);
-    daemon.start();
-    kill_workers(daemon, &opens, "app/dir", "by the directory's admin");
-}
-
-#[test]
-fn i1_no_kill_of_the_worker_loses_an_account_of_a_directory_that_changes_its_own_password() {
-    let server = Slapd::start();
-    let app = server.create("app", "first-of-app");
-    let own = credential("app/dir", "dir", &format!("account = {app:?}"));
-    let daemon = Setup::new().config(format!("{QUICK}{}{own}", directory(&server, ""))).start();
-    daemon.keywheel_ok(&["import", "app/dir"], "first-of-app");
-    let opens = LogsIn(|dn: &str, password: &str| server.login_works(dn, password));
-    kill_workers(daemon, &opens, "app/dir", "own account of a directory");
-}
-
-pub(crate) fn directory(server: &Slapd, more: &str) -> String {
-    format!(
-        "[target.dir]\nkind = \"ldap\"\nhost = {:?}\nport = {}\nca_file = {:?}\n{more}\n{LOCKOUT}\n",
-        server.host, server.port, server.ca_file
-    )
-}
-
-#[test]
 fn i1_no_kill_of_daemon_or_worker_loses_a_principal_that_the_admin_sets() {
     let server = Kdc::start();
     server.create("app", "unknown");
@@ -143,6 +108,36 @@ fn i1_no_kill_of_the_worker_loses_a_principal_that_changes_its_own_password() {
     daemon.keywheel_ok(&["import", "app/realm"], "first-of-app");
     let opens = LogsIn(|principal: &str, password: &str| server.login_works(principal, password));
     kill_workers(daemon, &opens, "app/realm", "own principal");
+}
+
+/// The new key stands beside the old one, in the realm and in the keytab.
+#[test]
+fn i1_no_kill_of_daemon_or_worker_loses_the_keytab_of_a_service() {
+    const SERVICE: &str = "HTTP/www.ex.test";
+    let server = Kdc::start();
+    server.local(&["addprinc", "-randkey", "+requires_preauth", SERVICE]);
+    std::fs::create_dir(server.at("keytabs")).expect("a folder");
+    let keytab = server.at("keytabs/http");
+    server.local(&["ktadd", "-k", keytab.to_str().expect("UTF-8"), SERVICE]);
+    let own = format!("account = {ADMIN:?}\nstrategy = \"replace\"\nchange_by = \"account\"");
+    let app = format!("account = {SERVICE:?}\nkeytab = {keytab:?}\ngrace = \"0s\"\nticket_life = 1");
+    let config = format!(
+        "{QUICK}{}{}{}",
+        realm(&server, "admin = \"realm/admin\""),
+        credential("realm/admin", "realm", &own),
+        credential("app/http", "realm", &app)
+    );
+    let daemon = Setup::new().config(config).start();
+    daemon.keywheel_ok(&["import", "realm/admin"], &server.admin_password);
+    rotate(&daemon, "app/http");
+    let opens = LogsIn(|service: &str, password: &str| {
+        server.login_works(service, password) && server.keytab_works(service, &keytab)
+    });
+    let mut daemon = kill_everywhere(daemon, &opens, &["app/http"]);
+    daemon.start();
+    kill_workers(daemon, &opens, "app/http", "the keytab of a service");
+    assert_eq!(server.numbers_at_kdc(SERVICE).len(), 1, "the keys before are gone");
+    assert_eq!(server.numbers_at_kdc(SERVICE), server.numbers(SERVICE, &keytab));
 }
 
 fn realm(server: &Kdc, more: &str) -> String {

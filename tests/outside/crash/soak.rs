@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::services::directory;
+use super::directories::directory;
 use super::ssh::host;
 use super::{SplitMix, databases::mariadb_target};
 use crate::kit::{
