@@ -43,6 +43,8 @@ mod memory;
 mod overlap;
 #[path = "outside/own_keys.rs"]
 mod own_keys;
+#[path = "outside/passphrase.rs"]
+mod passphrase;
 #[path = "outside/patient.rs"]
 mod patient;
 #[path = "outside/power.rs"]
