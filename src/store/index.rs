@@ -111,6 +111,18 @@ pub(super) fn move_aside(dir: &Path) -> Result<PathBuf, StoreError> {
     Ok(aside)
 }
 
+/// Removes the snapshot that sled was writing when it was killed or the disk was full. It counts once it has its name; but
+/// sled 0.34 takes the newest file whose name starts like one, and then the whole index for damaged.
+fn remove_unfinished(path: &Path) -> Result<(), StoreError> {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name.starts_with("snap.") && name.ends_with(".generating")) {
+            files::remove_if_there(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 impl Index {
     /// Opens the index in `dir`, or makes an empty one.
     pub(super) fn open(dir: &Path, keys: &Arc<Keys>) -> Result<Self, Unopened> {
@@ -118,6 +130,7 @@ impl Index {
         if !path.exists() {
             files::make_folder(&path).map_err(Unopened::Failed)?;
         }
+        remove_unfinished(&path).map_err(Unopened::Failed)?;
         let open = || {
             fault::at("index open")?;
             let db = sled::Config::new().path(&path).cache_capacity(CACHE_BYTES).flush_every_ms(None).open()?;
