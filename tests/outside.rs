@@ -23,6 +23,8 @@ mod damage;
 mod doctor;
 #[path = "outside/drift.rs"]
 mod drift;
+#[path = "outside/escrow.rs"]
+mod escrow;
 #[path = "outside/faults.rs"]
 mod faults;
 #[path = "outside/handout.rs"]
