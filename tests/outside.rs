@@ -51,6 +51,8 @@ mod passphrase;
 mod patient;
 #[path = "outside/power.rs"]
 mod power;
+#[path = "outside/refused.rs"]
+mod refused;
 #[path = "outside/rekey.rs"]
 mod rekey;
 #[path = "outside/rotation.rs"]
