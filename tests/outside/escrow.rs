@@ -156,7 +156,7 @@ fn i1_a_key_that_the_provider_makes_is_in_the_escrow_log_before_anybody_is_given
     let first = rotate(&daemon, "app/api");
     let known = || kept(&daemon, &log, "app/api", &identity);
     let provider = || fs::read_to_string(&file).expect("read");
-    assert_eq!(known(), [first.password.clone()]);
+    assert!(known() == std::slice::from_ref(&first.password), "it is not there, or twice");
 
     // The log takes nothing: a key is made, and nobody is given it.
     fs::rename(&log, keys.at("away")).expect("renamed");
