@@ -23,7 +23,7 @@ for job in "$@"; do
     demo) packages+=(apache2-utils curl) ;;
     postgres) packages+=(postgresql postgresql-client) ;;
     # A real init for the tests of the units; servers and tools for the others (the plugins of MariaDB are in the package of its service).
-    test) packages+=(389-ds-base acl apache2-utils cracklib-runtime curl default-jre-headless dovecot-core dpkg-dev e2fsprogs faketime iproute2 jq krb5-admin-server
+    test) packages+=(389-ds-base acl age apache2-utils cracklib-runtime curl default-jre-headless dovecot-core dpkg-dev e2fsprogs faketime iproute2 jq krb5-admin-server
                      krb5-kdc krb5-user ldap-utils libnbd-bin libnss3-tools libpwquality-tools libtss2-esys-3.0.2-0 libtss2-mu0 libtss2-rc0
                      libtss2-tcti-swtpm0 mariadb-client-core mariadb-server mmdebstrap
                      mosquitto mosquitto-clients openssh-client openssh-server openssl pamtester passwd postgresql

@@ -6,6 +6,7 @@ pub const ALL: &[&str] = &[
     "engine.commit.before",
     "engine.commit.after",
     "engine.effect.before",
+    "engine.effect.kept",
     "engine.effect.after",
     "store.commit.before",
     "store.commit.journaled",

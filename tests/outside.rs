@@ -25,6 +25,8 @@ mod discover;
 mod doctor;
 #[path = "outside/drift.rs"]
 mod drift;
+#[path = "outside/escrow.rs"]
+mod escrow;
 #[path = "outside/faults.rs"]
 mod faults;
 #[path = "outside/handout.rs"]
@@ -45,10 +47,14 @@ mod memory;
 mod overlap;
 #[path = "outside/own_keys.rs"]
 mod own_keys;
+#[path = "outside/passphrase.rs"]
+mod passphrase;
 #[path = "outside/patient.rs"]
 mod patient;
 #[path = "outside/power.rs"]
 mod power;
+#[path = "outside/refused.rs"]
+mod refused;
 #[path = "outside/rekey.rs"]
 mod rekey;
 #[path = "outside/rotation.rs"]

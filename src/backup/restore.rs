@@ -104,9 +104,7 @@ pub fn restore(
 ) -> Result<Restored, RestoreError> {
     let dir = &options.dir;
     refuse_if_taken(dir)?;
-    let mut aside = dir.clone().into_os_string();
-    aside.push(".restoring");
-    let aside = PathBuf::from(aside);
+    let aside = store::restoring(dir);
     remove(&aside)?;
     let filled = fill(backup, &Options { dir: aside.clone(), ..options.clone() }, key, now);
     let restored = match filled {

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::sys::statvfs::statvfs;
 
@@ -16,6 +17,9 @@ const PREFIX: &str = "keywheel-scheduled-";
 const SUFFIX: &str = ".age";
 /// What stands between: UTC, so that names sort as they were made.
 const STAMP: &str = "%Y%m%dT%H%M%SZ";
+
+/// How far after now a backup may be dated and count all the same: clocks are steered back by as much.
+const LATER_MAX: Duration = Duration::from_secs(60);
 
 /// The scheduled backups in a folder, oldest first. None in a folder that is not there.
 ///
@@ -38,8 +42,14 @@ pub fn list(directory: &Path) -> io::Result<Vec<(Timestamp, PathBuf)>> {
     Ok(files)
 }
 
-/// Writes the backup made at `now`, and removes all but the newest `keep`. A new one is written before any old one goes.
-/// `floor` bytes of the file system stay free.
+/// Whether a backup is dated after `now`, and so by a clock that was wrong, then or now. Which is newer nobody knows.
+#[must_use]
+pub fn is_later(made: Timestamp, now: Timestamp) -> bool {
+    now + LATER_MAX < made
+}
+
+/// Writes the backup made at `now`, and removes all but the newest `keep`, this one among them. It is written before any
+/// old one goes. One that [`is_later`] is neither counted nor removed. `floor` bytes of the file system stay free.
 ///
 /// # Errors
 /// The system's; then no backup was removed, or, where it says so, too few.
@@ -65,8 +75,9 @@ pub fn store(directory: &Path, now: Timestamp, file: &[u8], keep: usize, floor: 
     }
     let path = directory.join(format!("{PREFIX}{}{SUFFIX}", now.to_utc().format(STAMP)));
     write_new(&path, file)?;
-    let files = list(directory)?;
-    for (_, old) in &files[..files.len().saturating_sub(keep)] {
+    let mut others = list(directory)?;
+    others.retain(|(made, other)| *other != path && !is_later(*made, now));
+    for (_, old) in &others[..(others.len() + 1).saturating_sub(keep.max(1))] {
         fs::remove_file(old)?;
     }
     Ok(path)
@@ -101,6 +112,28 @@ mod tests {
         let days: Vec<i64> = files.iter().map(|(made, _)| made.seconds() / 86_400).collect();
         assert_eq!(days, [2, 3, 4]);
         assert_eq!(fs::read_dir(&folder).expect("listed").count(), 3 + foreign.len() + 1);
+    }
+
+    #[test]
+    fn the_one_just_written_stays_and_those_dated_after_it_are_neither_counted_nor_removed() {
+        let day = |day: i64| Timestamp::from_seconds(day * 86_400);
+        for keep in 1..4 {
+            let dir = tempfile::tempdir().expect("a scratch folder");
+            for before in 1..6 {
+                store(dir.path(), day(before), b"x", 5, 0).expect("stored");
+            }
+            let seconds = day(6) + Duration::from_secs(30);
+            store(dir.path(), seconds, b"x", 6, 0).expect("stored");
+            for later in [20_000, 25_000] {
+                store(dir.path(), day(later), b"x", 9, 0).expect("stored");
+            }
+            let written = store(dir.path(), day(6), b"x", keep, 0).expect("stored");
+            let files = list(dir.path()).expect("listed");
+            assert!(files.iter().any(|(_, file)| *file == written), "{keep}: {files:?}");
+            assert_eq!(files.iter().filter(|(made, _)| is_later(*made, day(6))).count(), 2, "{keep}: {files:?}");
+            // The clock was steered back by some seconds since: that one counts.
+            assert_eq!(files.len(), keep + 2, "{keep}: {files:?}");
+        }
     }
 
     #[test]

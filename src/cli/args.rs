@@ -153,7 +153,7 @@ pub enum Command {
         /// The lease, as `keywheel leases` names it
         name: CredentialName,
     },
-    /// Let scheduled rotations go on after the wall clock has jumped
+    /// Let scheduled rotations and backups go on after the wall clock has jumped
     AcceptClock,
     /// Find all problems of a configuration; needs no daemon
     Check(Check),

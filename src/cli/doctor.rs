@@ -84,6 +84,7 @@ pub(super) fn doctor(args: &args::Doctor, out: &Out) -> Result<Exit, CliError> {
             }
         }
     };
+    general.extend(new_key(args, &config, &findings));
     general.extend(findings);
     general.push(audit_log(&config.daemon.audit_file));
     show(&general, &done, out)
@@ -93,7 +94,7 @@ pub(super) fn doctor(args: &args::Doctor, out: &Out) -> Result<Exit, CliError> {
 fn choose(findings: &[Finding], accept_older: bool) -> Option<Repair> {
     let of = |state| findings.iter().filter(move |finding| finding.state == state);
     let allowed = |finding: &Finding| finding.repair.clone().filter(|repair| accept_older || !repair.loses());
-    let stops = of(State::Damaged).any(|finding| !matches!(finding.what, "room" | "age" | "records"));
+    let stops = of(State::Damaged).any(|finding| !matches!(finding.what, "room" | "age" | "records" | "leftovers"));
     let heals = || if stops { None } else { of(State::Heals).find_map(allowed) };
     of(State::Damaged).find_map(allowed).or_else(heals)
 }
@@ -155,6 +156,24 @@ fn key(
             Ok(None)
         }
     }
+}
+
+/// The key that an unfinished rekey left beside the present one. No key is ever removed here.
+fn new_key(args: &args::Doctor, config: &Config, findings: &[Finding]) -> Option<Finding> {
+    let file = match (&args.key_file, &config.key) {
+        (Some(file), _) | (None, KeySource::File(file)) => store::new_key(file),
+        (None, KeySource::SystemdCredential(_) | KeySource::Passphrase) => return None,
+    };
+    file.symlink_metadata().ok()?;
+    let text = format!("{} was left by an unfinished `keywheel rekey`", file.display());
+    let present_opens = findings.iter().any(|finding| finding.what == "keyring" && finding.state == State::Ok);
+    Some(if present_opens {
+        let remedy = "the present key opens the store: remove the new one, or give the same `keywheel rekey` again";
+        line("key", State::Ok, text, Some(remedy.to_owned()))
+    } else {
+        let remedy = "it may be what opens the store now: give the same `keywheel rekey` again";
+        line("key", State::Damaged, text, Some(remedy.to_owned()))
+    })
 }
 
 fn audit_log(file: &Path) -> Finding {

@@ -263,7 +263,12 @@ impl CliError {
             Self::Repair(error) => return error.remedy(),
             Self::Secret(error) => return error.help().map(str::to_owned),
             Self::Rotator { .. } => "it is part of keywheel; say where it is with --rotator",
-            Self::Key(_) => "a key is never overwritten: give a new name in a folder that exists",
+            Self::Key(StoreError::Io { source, .. })
+                if matches!(source.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) =>
+            {
+                "a key is never overwritten: give a new name in a folder that exists"
+            }
+            Self::Key(error) => return error.remedy(),
             Self::Audit { .. } => "say where it is with --file; only root and the daemon's user may read it",
             Self::Backup(error) => return error.help(),
             Self::Store(error) => return error.remedy(),

@@ -42,7 +42,7 @@ pub(super) fn rekey(args: &Rekey, out: &Out) -> Result<Exit, CliError> {
     };
     let new = match (&args.new_key, args.new_passphrase, &old_file) {
         (Some(file), ..) => New::File(file.clone()),
-        (None, false, Some(old)) => New::Beside { new: beside(old), old: old.clone() },
+        (None, false, Some(old)) => New::Beside { new: store::new_key(old), old: old.clone() },
         (None, true, _) | (None, false, None) => New::Passphrase,
     };
     let new_key = match &new {
@@ -51,26 +51,30 @@ pub(super) fn rekey(args: &Rekey, out: &Out) -> Result<Exit, CliError> {
     };
     failpoint::hit("rekey.key.made");
     let options = Options { dir: dir.clone(), free_floor_bytes: settings.free_floor_bytes };
-    // A key file made by an earlier try that a crash ended may open the store already: then only the rest is left to do.
-    if matches!(new_key, StoreKey::Master(_)) && store::opens(&dir, &new_key).map_err(CliError::Store)? {
-        let old_key = old_file.as_ref().and_then(|file| store::key_from_file(file).ok()).map(StoreKey::Master);
-        if old_key.is_some_and(|old| store::opens(&dir, &old).unwrap_or(false)) {
-            return Err(CliError::SameKey);
+    // An earlier try that ended half way may have put the new one in force: then that opens the store, and the old one is of
+    // no use. What is left to do is done once more, since nothing says how far it came.
+    let in_force = store::opens(&dir, &new_key).map_err(CliError::Store)?;
+    let old_key = match &old_file {
+        _ if in_force && matches!(new_key, StoreKey::Passphrase(_)) => None,
+        Some(file) if in_force => {
+            let old = store::key_from_file(file).ok().map(StoreKey::Master);
+            if old.is_some_and(|old| store::opens(&dir, &old).unwrap_or(false)) {
+                return Err(CliError::SameKey);
+            }
+            None
         }
-        store::tidy_rekey(&dir).map_err(CliError::Store)?;
+        None if in_force => None,
+        Some(file) => Some(StoreKey::Master(store::key_from_file(file).map_err(CliError::Store)?)),
+        None => Some(passphrase("present passphrase of the store", false)?),
+    };
+    let old_key = old_key.as_ref().unwrap_or(&new_key);
+    if args.deep {
+        // It will be another store, and a crash may leave either.
+        store::forget_witness(&settings.audit_file).map_err(CliError::Store)?;
+        let notes = [crate::engine::NOTES, &[store::NOTE_REPAIRED]].concat();
+        store::rekey_deep(&options, old_key, &new_key, &notes).map_err(CliError::Store)?;
     } else {
-        let old_key = match &old_file {
-            Some(file) => StoreKey::Master(store::key_from_file(file).map_err(CliError::Store)?),
-            None => passphrase("present passphrase of the store", false)?,
-        };
-        if args.deep {
-            // It will be another store, and a crash may leave either.
-            store::forget_witness(&settings.audit_file).map_err(CliError::Store)?;
-            let notes = [crate::engine::NOTES, &[store::NOTE_REPAIRED]].concat();
-            store::rekey_deep(&options, &old_key, &new_key, &notes).map_err(CliError::Store)?;
-        } else {
-            store::rekey(&dir, &old_key, &new_key).map_err(CliError::Store)?;
-        }
+        store::rekey(&dir, old_key, &new_key).map_err(CliError::Store)?;
     }
     leave_to_the_daemon(&dir, &settings.state_dir)?;
     let kind = if args.deep { "a new store key and a new master key" } else { "a new master key" };
@@ -107,12 +111,6 @@ fn made(file: &Path, state_dir: &Path) -> Result<store::MasterKey, CliError> {
 /// What root has written belongs to the daemon's user.
 fn leave_to_the_daemon(dir: &Path, state_dir: &Path) -> Result<(), CliError> {
     Ok(backup::hand_over(dir, state_dir)?)
-}
-
-fn beside(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".new");
-    name.into()
 }
 
 fn passphrase(words: &str, twice: bool) -> Result<StoreKey, CliError> {

@@ -9,6 +9,7 @@ use crate::audit::Entry;
 use crate::backup::{Wrap, scheduled};
 use crate::config::{BackupPlan, Config};
 use crate::control::Control;
+use crate::engine::Command;
 use crate::schedule::Schedule;
 use crate::time::Timestamp;
 
@@ -18,16 +19,19 @@ const LOOK: Duration = Duration::from_secs(30);
 /// The wait after one that failed.
 const RETRY: Duration = Duration::from_secs(600);
 
-/// Makes backups as long as the daemon runs. A failure is told and keeps nothing else from its work.
+/// Makes backups as long as the daemon runs. A failure is told and keeps nothing else from its work. By a clock that is not
+/// believed none is made: it would say of each that it is missing, and have good ones removed for it.
 pub(super) async fn make(control: Rc<Control>) {
     let mut changes = control.config.clone();
     let mut failed_at: Option<Timestamp> = None;
+    let mut later = 0;
     loop {
         let config = changes.borrow_and_update().clone();
-        let now = control.clock.now();
-        let rests = failed_at.is_some_and(|at| at <= now && now < at + RETRY);
-        if let Some(plan) = config.backup.plan.as_ref().filter(|_| !rests) {
-            match due(plan, now) {
+        if let Some(plan) = &config.backup.plan
+            && let Some(now) = believed_now(&control).await
+            && !failed_at.is_some_and(|at| at <= now && now < at + RETRY)
+        {
+            match due(plan, now, &mut later) {
                 Ok(true) => failed_at = try_one(&control, &config, plan, now).await.err().map(|()| now),
                 Ok(false) => {}
                 Err(trouble) => {
@@ -47,12 +51,28 @@ pub(super) async fn make(control: Rc<Control>) {
     }
 }
 
-/// Whether the schedule has fired since the newest backup was made. One from the future says nothing.
-fn due(plan: &BackupPlan, now: Timestamp) -> Result<bool, String> {
+/// What the clock shows, if the engine believes it.
+async fn believed_now(control: &Control) -> Option<Timestamp> {
+    // An engine that has ended makes nothing more to back up.
+    control.engine.ask(|reply| Command::BelievedNow { reply }).await.ok().flatten()
+}
+
+/// Whether the schedule has fired since the newest backup was made. What is dated after now says nothing, and is told
+/// of when `later`, their number, changes.
+fn due(plan: &BackupPlan, now: Timestamp, later: &mut usize) -> Result<bool, String> {
     let schedule = Schedule::new(plan.when.clone(), now).map_err(|error| error.to_string())?;
     let files = scheduled::list(&plan.directory)
         .map_err(|error| format!("{} can't be listed: {error}", plan.directory.display()))?;
-    let newest = files.iter().map(|(made, _)| *made).filter(|made| *made <= now).max();
+    let (ahead, made): (Vec<_>, Vec<_>) =
+        files.into_iter().map(|(made, _)| made).partition(|made| scheduled::is_later(*made, now));
+    if std::mem::replace(later, ahead.len()) != ahead.len() && !ahead.is_empty() {
+        tracing::warn!(
+            files = ahead.len(),
+            "scheduled backups in {} are dated after now; they are neither counted among those to keep nor removed",
+            plan.directory.display()
+        );
+    }
+    let newest = made.into_iter().max();
     Ok(newest.is_none_or(|newest| schedule.next_due(newest, 0).is_some_and(|due| due <= now)))
 }
 

@@ -24,7 +24,7 @@ use crate::escrow::EscrowLog;
 use crate::socket::handout::{Handout, Sources};
 use crate::socket::listen::BindError;
 use crate::socket::{CALLS_MAX, LeaseCall};
-use crate::store::{self, Change, MasterKey, NOTE_REPAIRED, Opened, Options, Reader, StoreError, Writer};
+use crate::store::{self, Change, Left, MasterKey, NOTE_REPAIRED, Opened, Options, Reader, StoreError, Writer};
 use crate::time::Clock;
 use crate::worker::Workers;
 
@@ -178,6 +178,13 @@ pub(super) fn open_up(
     for note in &opened.notes {
         tracing::warn!("store: {note}");
     }
+    for Left { path, by } in store::left_beside(&options(&config).dir) {
+        tracing::warn!(
+            "{} was left by an unfinished `{by}`, and holds secrets; stop keywheeld, then give the same command again, or \
+             `keywheel doctor --repair` to remove it",
+            path.display()
+        );
+    }
     let Opened { mut writer, reader, .. } = opened;
     be_witnessed(&mut writer, &config.daemon.audit_file)?;
     let head = reader.note(NOTE_AUDIT)?.and_then(|bytes| Head::from_bytes(&bytes));
@@ -291,7 +298,16 @@ pub(super) fn options(config: &Config) -> Options {
 /// The master key; none if it is a passphrase still to be typed.
 pub(super) fn master_key(config: &Config) -> Result<Option<MasterKey>, StartError> {
     match &config.key {
-        KeySource::File(path) => Ok(Some(store::key_from_file(path)?)),
+        KeySource::File(path) => {
+            let new = store::new_key(path);
+            if new.symlink_metadata().is_ok() {
+                let new = new.display();
+                tracing::warn!(
+                    "{new} was left by an unfinished `keywheel rekey`; stop keywheeld and give the same command again"
+                );
+            }
+            Ok(Some(store::key_from_file(path)?))
+        }
         KeySource::SystemdCredential(name) => {
             let directory = std::env::var_os("CREDENTIALS_DIRECTORY");
             let directory = directory.ok_or_else(|| StartError::NoCredentials(name.clone()))?;

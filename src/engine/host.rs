@@ -99,7 +99,10 @@ impl World for Host {
             let reply = match request {
                 // What the target may take is in the escrow log first, as it is in the store.
                 Ok(request) => match kept(&escrow, &name, version, &request).await {
-                    Ok(()) => workers.step(&credential.target, request).await,
+                    Ok(()) => {
+                        failpoint::hit("engine.effect.kept");
+                        workers.step(&credential.target, request).await
+                    }
                     Err(why) => Reply::not_reached(why),
                 },
                 Err(why) => Reply::not_reached(why),
@@ -115,7 +118,7 @@ impl World for Host {
 async fn kept(escrow: &EscrowLog, name: &CredentialName, version: Version, request: &Request) -> Result<(), String> {
     match &request.subject {
         Some(fields) => escrow.keep(name, Some(version), fields).await,
-        // The provider is still to make it.
+        // The provider is still to make it. The login that follows has it as its subject, and before that nobody is given it.
         None => Ok(()),
     }
 }

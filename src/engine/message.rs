@@ -125,6 +125,11 @@ pub enum Command {
         /// What was done.
         reply: Answered<String>,
     },
+    /// Judge the wall clock.
+    BelievedNow {
+        /// What it shows, unless schedules are held because of that.
+        reply: Answered<Option<Timestamp>>,
+    },
     /// Take this configuration.
     Reload {
         /// It.

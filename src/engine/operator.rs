@@ -42,6 +42,7 @@ pub(super) fn command<W: World>(engine: &mut Engine<W>, turn: &mut Turn, command
         Command::Lease { name, holder, reply } => answer!(reply, engine.lease(turn, &name, &holder)),
         Command::EndLease { name, reply } => answer!(reply, engine.end_lease(turn, &name)),
         Command::AcceptClock { reply } => answer!(reply, Ok(engine.accept_clock())),
+        Command::BelievedNow { reply } => answer!(reply, Ok(engine.believed_now())),
         Command::Reload { config, reply } => answer!(reply, engine.reload(config)),
     }
 }

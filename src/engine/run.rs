@@ -372,22 +372,31 @@ impl<W: World> Engine<W> {
         self.store_trouble = Some(trouble);
     }
 
-    /// Looks at the clocks; says once when they are out of line and once when they are back.
-    pub(super) fn observe_clock(&mut self) {
+    /// What the wall clock shows, if it is believed.
+    pub(super) fn believed_now(&mut self) -> Option<Timestamp> {
+        let wall = self.observe_clock();
+        self.clock_held.is_none().then_some(wall)
+    }
+
+    /// Looks at the clocks; says once when they are out of line and once when they are back. Gives what the wall clock
+    /// shows.
+    pub(super) fn observe_clock(&mut self) -> Timestamp {
         let (wall, since_boot) = (self.world.now(), self.world.since_boot());
         let held = match self.clock_guard.observe(wall, since_boot) {
             ClockVerdict::Steady => None,
             ClockVerdict::Held(reason) => Some(reason.to_string()),
         };
-        if held != self.clock_held {
+        // The words are other ones each second.
+        if held.is_some() != self.clock_held.is_some() {
             match &held {
                 Some(reason) => tracing::error!(
-                    "{reason}; scheduled rotations wait until it is back in line or `keywheel accept-clock`"
+                    "{reason}; scheduled rotations and backups wait until it is back in line or `keywheel accept-clock`"
                 ),
-                None => tracing::info!("the clock is in line; scheduled rotations go on"),
+                None => tracing::info!("the clock is in line; scheduled rotations and backups go on"),
             }
-            self.clock_held = held;
         }
+        self.clock_held = held;
+        wall
     }
 
     /// Brings the records' times in line with a clock that was set since the last turn.

@@ -1,6 +1,6 @@
 //! The reading end: the command's, with an identity that is kept elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, Read};
 
 use base64::Engine;
@@ -35,7 +35,8 @@ impl Drop for Entry {
 /// What a log holds.
 #[derive(Default)]
 pub struct Found {
-    /// Entries in the order of the log.
+    /// Entries in the order in which they came into the log. A version that was written again, by a daemon that was started
+    /// anew or a store that was restored, stands where it was written first: the last one of a credential is its newest.
     pub entries: Vec<Entry>,
     /// Numbers of lines that none of the identities opens.
     pub for_others: Vec<u64>,
@@ -63,6 +64,7 @@ pub fn read(
     wanted: impl Fn(&Entry) -> bool,
 ) -> Result<Found, EscrowError> {
     let mut found = Found::default();
+    let mut places: HashMap<(CredentialName, Version), Vec<usize>> = HashMap::new();
     let mut text = Vec::new();
     for line in 1.. {
         text.clear();
@@ -71,7 +73,17 @@ pub fn read(
             break;
         }
         match entry(&text, identities) {
-            Ok(entry) if wanted(&entry) => found.entries.push(entry),
+            Ok(entry) if wanted(&entry) => {
+                if let Some(version) = entry.version {
+                    let places = places.entry((entry.name.clone(), version)).or_default();
+                    // Another store's version may have the same number, and is another value.
+                    if places.iter().any(|place| found.entries[*place].fields == entry.fields) {
+                        continue;
+                    }
+                    places.push(found.entries.len());
+                }
+                found.entries.push(entry);
+            }
             Ok(_) => {}
             Err(EnvelopeError::WrongKey(_)) => found.for_others.push(line),
             Err(_) => found.damaged.push(line),

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::ops::Deref;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,11 +34,34 @@ const HEAD: &[u8] = b"head";
 pub(super) struct Index {
     dir: PathBuf,
     keys: Arc<Keys>,
-    db: sled::Db,
-    trees: [sled::Tree; Tree::ALL.len()],
+    db: Closing<sled::Db>,
+    trees: Closing<[sled::Tree; Tree::ALL.len()]>,
     /// Held for writing while a commit is applied; true once one was applied in part.
     torn: RwLock<bool>,
     commits: AtomicU64,
+}
+
+/// A handle of sled, which meets a flush that fails as it is closed with a panic (0.34.7). What was not flushed is in the
+/// journal: the next opening finds the index behind it or damaged, and brings it forward or makes it again.
+struct Closing<T>(Option<T>);
+
+impl<T> Deref for Closing<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // It is taken as this is dropped, and by nobody else.
+        self.0.as_ref().expect("it is open")
+    }
+}
+
+impl<T> Drop for Closing<T> {
+    fn drop(&mut self) {
+        let handle = self.0.take();
+        let _ = without_panic(|| {
+            drop(handle);
+            Ok(())
+        });
+    }
 }
 
 /// What an index does not open for.
@@ -111,6 +135,18 @@ pub(super) fn move_aside(dir: &Path) -> Result<PathBuf, StoreError> {
     Ok(aside)
 }
 
+/// Removes the snapshot that sled was writing when it was killed or the disk was full. It counts once it has its name; but
+/// sled 0.34 takes the newest file whose name starts like one, and then the whole index for damaged.
+fn remove_unfinished(path: &Path) -> Result<(), StoreError> {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name.starts_with("snap.") && name.ends_with(".generating")) {
+            files::remove_if_there(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 impl Index {
     /// Opens the index in `dir`, or makes an empty one.
     pub(super) fn open(dir: &Path, keys: &Arc<Keys>) -> Result<Self, Unopened> {
@@ -118,6 +154,7 @@ impl Index {
         if !path.exists() {
             files::make_folder(&path).map_err(Unopened::Failed)?;
         }
+        remove_unfinished(&path).map_err(Unopened::Failed)?;
         let open = || {
             fault::at("index open")?;
             let db = sled::Config::new().path(&path).cache_capacity(CACHE_BYTES).flush_every_ms(None).open()?;
@@ -139,8 +176,8 @@ impl Index {
         Ok(Self {
             dir: dir.to_owned(),
             keys: Arc::clone(keys),
-            db,
-            trees,
+            db: Closing(Some(db)),
+            trees: Closing(Some(trees)),
             torn: RwLock::new(false),
             commits: AtomicU64::new(0),
         })

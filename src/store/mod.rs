@@ -17,6 +17,7 @@
 //! In another folder, beside the audit log, a witness (`witness.rs`) says how far the store had come.
 
 mod ballast;
+mod beside;
 mod compact;
 pub mod doctor;
 mod error;
@@ -49,13 +50,14 @@ use std::path::PathBuf;
 
 use keywheel_protocol::Fields;
 
+pub use beside::{Left, left_beside, new_key, restoring};
 pub use error::{Evidence, KEY_LOST, StoreError};
 pub use keyring::{Opener, PASSPHRASE_CHARS_MIN};
 pub use master::{MasterKey, create_key_file, key_from_credential, key_from_file, read_secret_file};
 pub use open::{open, open_with_passphrase};
 pub use reader::{Reader, Sealed};
 pub use record::{Lease, Outcome, Record, Source, Trouble, TroubleKind, VersionInfo};
-pub use rekey::{StoreKey, opens, rekey, rekey_deep, tidy_rekey};
+pub use rekey::{StoreKey, opens, rekey, rekey_deep};
 pub use witness::{forget_witness, witness_beside};
 pub use writer::{NOTE_BYTES_MAX, RECORD_BYTES_MAX, Writer};
 

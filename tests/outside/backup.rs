@@ -27,14 +27,14 @@ pub(crate) fn path(path: &Path) -> &str {
 }
 
 /// Another host: nothing but a configuration.
-fn other_host(config: &str) -> Daemon {
+pub(crate) fn other_host(config: &str) -> Daemon {
     let daemon = Setup::new().config(config).prepare();
     fs::remove_file(daemon.scratch.at("master.key")).expect("it has a key no more");
     daemon
 }
 
 /// `keywheel restore` at `daemon`; gives its words.
-fn restore(daemon: &Daemon, backup: &Path, identity: &Path) -> Result<String, String> {
+pub(crate) fn restore(daemon: &Daemon, backup: &Path, identity: &Path) -> Result<String, String> {
     let arguments = ["restore", path(backup), "-i", path(identity), "--config", path(&daemon.config)];
     let output = daemon.keywheel(&arguments, "");
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -42,7 +42,7 @@ fn restore(daemon: &Daemon, backup: &Path, identity: &Path) -> Result<String, St
 }
 
 /// What is in a backup, as `age --decrypt` would print it.
-fn content(backup: &Path, identity: &Path) -> String {
+pub(crate) fn content(backup: &Path, identity: &Path) -> String {
     let identities = keywheel::backup::identities(&[identity.to_owned()], |_| None).expect("an identity");
     let file = fs::File::open(backup).expect("a backup");
     let mut text = String::new();

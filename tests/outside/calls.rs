@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use age::secrecy::ExposeSecret;
@@ -17,14 +17,15 @@ use crate::support::{Daemon, PATIENCE, within};
 const HITS_MAX: u32 = 400;
 
 /// What may find a disk full.
-const WRITES: &[&str] = &["pwrite64", "fallocate", "ftruncate", "rename", "mkdir"];
+pub(crate) const WRITES: &[&str] =
+    &["pwrite64", "fallocate", "ftruncate", "rename", "renameat2", "link", "linkat", "mkdir", "copy_file_range"];
 
 /// What may find that a disk does not keep what it was given.
 const FLUSHES: &[&str] = &["fdatasync", "fsync", "sync_file_range"];
 
 /// Tries the first, second, ... hit of each call, until there is no such hit; the later ones not all, unless
 /// KEYWHEEL_EVERY_HIT is set. `try_at` says where it was. How many there were.
-fn each_hit(of: &str, calls: &[&str], mut try_at: impl FnMut(&str, u32) -> Option<String>) {
+pub(crate) fn each_hit(of: &str, calls: &[&str], mut try_at: impl FnMut(&str, u32) -> Option<String>) {
     let every = std::env::var_os("KEYWHEEL_EVERY_HIT").is_some();
     let mut places = Vec::new();
     for call in calls {
@@ -43,14 +44,14 @@ fn each_hit(of: &str, calls: &[&str], mut try_at: impl FnMut(&str, u32) -> Optio
 }
 
 /// Where strace says what it sees of a daemon.
-fn strace_log(daemon: &Daemon) -> PathBuf {
+pub(crate) fn strace_log(daemon: &Daemon) -> PathBuf {
     daemon.scratch.at("strace.log")
 }
 
 impl Patient {
     /// Has `what` done at the `n`-th `call` of a rotation, and where that was. The daemon has ended then; if that did not end
     /// it, then in good order.
-    fn tamper(&mut self, call: &str, what: &str, n: u32) -> Option<String> {
+    pub(crate) fn tamper(&mut self, call: &str, what: &str, n: u32) -> Option<String> {
         if self.daemon.is_gone() {
             self.daemon.start();
         }
@@ -60,9 +61,13 @@ impl Patient {
         if !self.daemon.is_gone() {
             match try_fetch(&self.daemon, "app/web") {
                 Ok(kept) => assert!(self.logs_in(&kept.username, &kept.password), "{call} {n}: {kept:?}"),
-                // Between ask and proof nothing is handed out.
+                // Between ask and proof nothing is handed out, nor what can't be recorded.
                 Err(said) => {
-                    assert!(said.starts_with("503") && said.contains("it is being rotated"), "{call} {n}: {said}")
+                    let words = ["it is being rotated", "the daemon's log says why"];
+                    assert!(
+                        said.starts_with("503") && words.iter().any(|words| said.contains(words)),
+                        "{call} {n}: {said}"
+                    )
                 }
             }
             self.daemon.sigterm();
@@ -71,7 +76,7 @@ impl Patient {
     }
 
     /// Waits until it has ended, has nothing left to do, or has met what it was to meet.
-    fn goes_on(&mut self) {
+    pub(crate) fn goes_on(&mut self) {
         let gone = within(PATIENCE, || {
             if self.daemon.is_gone() {
                 return Some(());
@@ -90,14 +95,25 @@ impl Patient {
 
     /// Runs `keywheel` with these arguments, killed at its `n`-th `call`; where that was.
     fn killed_command(&self, arguments: &[&str], call: &str, n: u32) -> Option<String> {
-        let mut command =
-            strace::command(env!("CARGO_BIN_EXE_keywheel"), call, "signal=KILL", n, &strace_log(&self.daemon));
+        let (output, place) = self.tampered_command(arguments, call, "signal=KILL", n);
+        let killed = output.status.code().is_none();
+        assert!(killed || output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        place
+    }
+
+    /// Runs `keywheel` with these arguments and has `what` done at its `n`-th `call`; how it ended, and where that was.
+    pub(crate) fn tampered_command(
+        &self,
+        arguments: &[&str],
+        call: &str,
+        what: &str,
+        n: u32,
+    ) -> (Output, Option<String>) {
+        let mut command = strace::command(env!("CARGO_BIN_EXE_keywheel"), call, what, n, &strace_log(&self.daemon));
         command.args(arguments).env_clear().env("PATH", "/usr/bin:/bin");
         command.env("KEYWHEEL_RUNTIME_DIR", self.daemon.scratch.at("run"));
         let output = command.output().expect("strace is installed (apt-get install strace)");
-        let killed = output.status.code().is_none();
-        assert!(killed || output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        tampered(&strace_log(&self.daemon))
+        (output, tampered(&strace_log(&self.daemon)))
     }
 }
 
@@ -165,7 +181,7 @@ fn kills_of(mut patient: Patient, aside: &Path, command: &[&str], secret: &Fetch
         patient.put_back(aside);
         let place = patient.killed_command(command, call, n)?;
         let again = patient.daemon.keywheel(command, "");
-        let said = String::from_utf8_lossy(&again.stderr);
+        let said = [&again.stdout[..], &again.stderr[..]].map(String::from_utf8_lossy).concat();
         // A restore that was done but for its last words.
         assert!(again.status.success() || said.contains("there is a store"), "{place}: {said}");
         patient.daemon.start();

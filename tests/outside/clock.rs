@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::backup::{operator, section};
 use crate::kit::{QUICK, about_daemon, credential, fetch, htpasswd_target, password_line, pause, rotate, try_fetch};
 use crate::support::{Daemon, Setup, eventually};
 
@@ -211,4 +213,96 @@ fn five_hundred_overdue_after_a_month_asleep_are_spread_as_after_a_start() {
     let began = Instant::now();
     assert_spread(&daemon, &due, began);
     assert!(!daemon.log().contains("jumped ahead"), "the clock kept pace with the time since boot: {}", daemon.log());
+}
+
+/// The scheduled backups in a folder, by the times in their names.
+fn backups(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let names =
+        names.filter_map(|name| Some(name.strip_prefix("keywheel-scheduled-")?.strip_suffix(".age")?.to_owned()));
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
+}
+
+/// How often the audit log has a backup.
+fn recorded(daemon: &Daemon) -> usize {
+    daemon.audit().iter().filter(|record| record["event"] == "backup").count()
+}
+
+/// Has the daemon look at once whether a backup is due, several times.
+fn looks(daemon: &Daemon) {
+    for _ in 0..3 {
+        daemon.keywheel_ok(&["reload"], "");
+        pause(1200);
+    }
+}
+
+/// A daemon with a scheduled backup at 3 o'clock and the files of days before, oldest first.
+fn backed_up(keep: usize, days: &[&str]) -> (Daemon, PathBuf) {
+    let setup = Setup::new();
+    let folder = setup.scratch.folder("backups", 0o700);
+    for day in days {
+        fs::write(folder.join(format!("keywheel-scheduled-{day}.age")), b"earlier").expect("written");
+    }
+    let recipient = operator(&setup.scratch, "operator.key").0;
+    let more = format!("schedule = \"0 3 * * *\"\ndirectory = {:?}\nkeep = {keep}", folder.display().to_string());
+    let config = format!("{QUICK}{}", section(&[&recipient], &more));
+    let mut daemon = setup.config(config).prepare();
+    by_another_clock(&mut daemon, false);
+    (daemon, folder)
+}
+
+#[test]
+fn a_scheduled_backup_is_made_on_the_hour_and_none_by_a_clock_that_is_not_believed() {
+    let (mut daemon, folder) = backed_up(2, &["20261121T030000Z", "20261122T030000Z"]);
+    set_clock(&daemon, "@2026-11-23 02:59:50");
+    daemon.start();
+    let before = backups(&folder);
+    pause(2000);
+    assert_eq!(backups(&folder), before, "none is due yet");
+    let after =
+        eventually("made at 3 o'clock", || Some(backups(&folder)).filter(|now| *now != before && now.len() == 2));
+    assert_eq!(after[0], "20261122T030000Z", "the oldest has gone");
+    assert!(after[1].starts_with("20261123T0300"), "{after:?}");
+    eventually("it is recorded", || (recorded(&daemon) == 1).then_some(()));
+
+    // By a clock that went back, one that jumped ahead, and a start by the first.
+    for wrong in ["@1970-01-02 04:00:00", "@2040-06-01 04:00:00"] {
+        set_clock(&daemon, wrong);
+        pause(1500);
+        looks(&daemon);
+        assert_eq!((backups(&folder), recorded(&daemon)), (after.clone(), 1), "{wrong}");
+        set_clock(&daemon, "@2026-11-23 03:05:00");
+        eventually("the clock is right again", || held(&daemon).is_empty().then_some(()));
+    }
+    daemon.sigterm();
+    set_clock(&daemon, "@1970-01-02 04:00:00");
+    daemon.start();
+    looks(&daemon);
+    assert_eq!((backups(&folder), recorded(&daemon)), (after, 1), "started by it");
+    let told = daemon.log().matches("the clock went back by").count();
+    assert_eq!(told, 2, "once as it was set and once at the start: {}", daemon.log());
+}
+
+#[test]
+fn the_backup_just_written_stays_whatever_dates_the_others_bear() {
+    // Accepted: 1970 is what the clock shows, and then 2040 was.
+    for (now, days) in [
+        ("@1970-01-02 04:00:00", ["20261121T030000Z", "20261122T030000Z"]),
+        ("@2026-11-23 04:00:00", ["20400601T030000Z", "20400602T030000Z"]),
+    ] {
+        let (mut daemon, folder) = backed_up(1, &days);
+        set_clock(&daemon, now);
+        daemon.start();
+        eventually("one is made by the clock as it is", || (recorded(&daemon) > 0).then_some(()));
+        looks(&daemon);
+        let files = backups(&folder);
+        assert_eq!(files.len(), 3, "{now}: {files:?}");
+        assert!(days.iter().all(|day| files.contains(&(*day).to_owned())), "{now}: {files:?}");
+        assert_eq!(recorded(&daemon), 1, "{now}: one, and no more before the next 3 o'clock");
+        let told = daemon.log().matches("dated after now").count();
+        assert_eq!(told, 1, "{now}: {}", daemon.log());
+    }
 }

@@ -202,3 +202,53 @@ fn a_passphrase_is_read_from_standard_input_and_never_shown() {
         assert!(said.contains(says) && !said.contains("ordinary"), "{said}");
     }
 }
+
+/// Runs `keywheel rekey --deep` until it is killed at `point`.
+fn killed_rekey(daemon: &Daemon, point: &str) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_keywheel"));
+    command.args(["rekey", "--deep", "--config"]).arg(&daemon.config).env_clear().env("KEYWHEEL_FAILPOINT", point);
+    assert!(!succeeds(&mut command), "{point}");
+}
+
+#[test]
+fn what_an_unfinished_rekey_or_restore_left_is_named_and_removed_once_the_store_opens() {
+    let mut daemon = stopped();
+    let (rekeyed, restoring) = (daemon.scratch.at("state/store.rekeyed"), daemon.scratch.at("state/store.restoring"));
+    killed_rekey(&daemon, "rekey.deep.copied");
+    copy(&rekeyed, &restoring);
+    for said in [ends(&daemon, &[], 1), {
+        daemon.start();
+        daemon.sigterm();
+        daemon.log()
+    }] {
+        for words in ["store.rekeyed", "store.restoring", "keywheel rekey", "--repair"] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+    }
+    assert!(rekeyed.exists() && restoring.exists(), "looking and a start change nothing");
+    let said = ends(&daemon, &["--repair"], 0);
+    assert!(said.contains("store.rekeyed was removed") && said.contains("store.restoring was removed"), "{said}");
+    assert!(!rekeyed.exists() && !restoring.exists());
+
+    // After the exchange the old store lies there, and the present key does not open the new one yet.
+    killed_rekey(&daemon, "rekey.deep.exchanged");
+    let said = ends(&daemon, &["--repair"], 1);
+    assert!(said.contains("does not open") && said.contains("master.key.new") && rekeyed.exists(), "{said}");
+    let ended = daemon.run_to_end();
+    assert!(ended.log.contains("master.key.new"), "{}", ended.log);
+    let config = daemon.config.display().to_string();
+    daemon.keywheel_ok(&["rekey", "--deep", "--config", &config], "");
+    assert!(!rekeyed.exists());
+    ends(&daemon, &[], 0);
+    daemon.start();
+    assert_eq!(fetch(&daemon, "web/app").version, 2);
+
+    // A store that is not whole may need what lies beside it.
+    daemon.sigterm();
+    copy(&daemon.scratch.at("state/store"), &rekeyed);
+    let journal = daemon.scratch.at("state/store/journal");
+    fs::write(&journal, b"nothing of a journal").expect("damaged");
+    fs::remove_dir_all(daemon.scratch.at("state/store/sled")).expect("removed");
+    ends(&daemon, &["--repair"], 1);
+    assert!(rekeyed.join("journal").exists());
+}

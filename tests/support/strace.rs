@@ -11,6 +11,7 @@ use super::{PATIENCE, within};
 
 /// The calls by which files and folders change; this kernel may not have all of them.
 pub const CHANGES: &[&str] = &[
+    "write",
     "pwrite64",
     "fdatasync",
     "fsync",
@@ -32,11 +33,14 @@ pub const CHANGES: &[&str] = &[
     "fchownat",
 ];
 
-/// What is done at the n-th `call`, as strace has it: `error=ENOSPC`. Each thread counts for itself.
+/// What is done at the n-th `call`, as strace has it: `error=ENOSPC`. Each thread counts for itself. A call is
+/// `write@FILE` where those at one file alone count: a `write` may go to a pipe or a socket as well.
 fn options(call: &str, what: &str, n: u32, log: &Path) -> Vec<String> {
+    let (call, file) = call.split_once('@').map_or((call, None), |(call, file)| (call, Some(file)));
     let (trace, inject) = (format!("trace=?{call}"), format!("inject=?{call}:{what}:when={n}"));
     let log = log.display().to_string();
-    ["-f", "-q", "-e", "signal=none", "-e", &trace, "-e", &inject, "-o", &log].map(str::to_owned).into()
+    let all = ["-f", "-q", "-e", "signal=none", "-e", &trace, "-e", &inject, "-o", &log];
+    all.into_iter().chain(file.iter().flat_map(|file| ["-P", file])).map(str::to_owned).collect()
 }
 
 /// Starts `program` with what follows it under strace; add its arguments.

@@ -66,6 +66,8 @@ pub enum Repair {
     Mode(PathBuf, u32),
     /// What the next start does by itself.
     Start,
+    /// Remove a folder that an unfinished command left beside the store, which is whole.
+    RemoveLeft(PathBuf),
     /// Have the index made again.
     Rebuild,
     /// Write a new journal of what the index holds, which is whole.
@@ -95,6 +97,7 @@ impl Repair {
         match self {
             Self::Mode(path, mode) => format!("set the mode of {} to {mode:04o}", path.display()),
             Self::Start => "do now what the next start would do".to_owned(),
+            Self::RemoveLeft(path) => format!("remove {}, which the store does not need", path.display()),
             Self::Rebuild => "make the index again from the journal, and keep the old one aside".to_owned(),
             Self::JournalFromIndex => {
                 "write a new journal from the index, which is whole, and keep the old one aside".to_owned()
@@ -128,6 +131,12 @@ impl Finding {
 
 /// Looks at everything, and changes nothing. Without `opener`, at what can be looked at without the key.
 pub fn examine(places: &Places, opener: Option<Opener<'_>>) -> Vec<Finding> {
+    let mut findings = look(places, opener);
+    places::left_beside(places, opener.is_some(), &mut findings);
+    findings
+}
+
+fn look(places: &Places, opener: Option<Opener<'_>>) -> Vec<Finding> {
     let dir = places.store.dir.as_path();
     let mut findings = Vec::new();
     if !places::look(places, &mut findings) {

@@ -1,6 +1,6 @@
 //! The folder itself: is it there, whose is it, what lies in it, and how much room is left.
 
-use super::super::{compact, error::StoreError, files};
+use super::super::{beside, compact, error::StoreError, files};
 use super::{Finding, Places, Repair, State};
 
 /// Looks at what can be seen without the lock and without a key. Whether there is a store to go on with.
@@ -79,5 +79,25 @@ fn leftovers(places: &Places, findings: &mut Vec<Finding>) {
     if !kept.is_empty() {
         let text = format!("kept aside by earlier repairs: {}; remove them when all is well", kept.join(", "));
         findings.push(Finding::new("leftovers", State::Ok, text));
+    }
+}
+
+/// Names what unfinished commands left beside the store. It can go when the store is found to be whole; before that it
+/// may be of use.
+pub(super) fn left_beside(places: &Places, opened: bool, findings: &mut Vec<Finding>) {
+    let dir = places.store.dir.as_path();
+    let whole =
+        opened && dir.exists() && findings.iter().all(|finding| finding.state == State::Ok || finding.what == "room");
+    for beside::Left { path, by } in beside::left_beside(dir) {
+        let text = format!("{} was left by an unfinished `{by}`, and holds secrets", path.display());
+        let finding = Finding::new("leftovers", State::Damaged, text);
+        findings.push(if whole {
+            let remedy = format!("give the same `{by}` again, or `keywheel doctor --repair` to remove it");
+            finding.remedy(remedy).repair(Repair::RemoveLeft(path))
+        } else {
+            finding.remedy(format!(
+                "give the same `{by}` again; `keywheel doctor --repair` removes it once the store is found to be whole"
+            ))
+        });
     }
 }

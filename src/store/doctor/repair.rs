@@ -14,7 +14,7 @@ use super::super::reader::Shared;
 use super::super::record::Record;
 use super::super::seal::{self, Keys};
 use super::super::witness::{self, Testimony, Witness};
-use super::super::{Change, NOTE_BYTES_MAX, NOTE_REPAIRED, Opened, compact, files, journal, open};
+use super::super::{Change, NOTE_BYTES_MAX, NOTE_REPAIRED, Opened, beside, compact, files, journal, open};
 use super::{Places, Repair, aside};
 use crate::ids::{Token, Version};
 
@@ -31,7 +31,7 @@ pub fn repair(places: &Places, repair: &Repair, opener: Option<Opener<'_>>) -> R
     let Some(opener) = opener else { return Ok(Vec::new()) };
     let mut done = Vec::new();
     match repair {
-        Repair::Mode(..) | Repair::Start | Repair::AcceptCopy(_) => {}
+        Repair::Mode(..) | Repair::Start | Repair::RemoveLeft(_) | Repair::AcceptCopy(_) => {}
         Repair::Rebuild => index::mark(dir)?,
         Repair::JournalFromIndex => done.push(journal_from_index(dir, opener)?),
         Repair::CutJournal { offset, sequence } => {
@@ -53,6 +53,10 @@ pub fn repair(places: &Places, repair: &Repair, opener: Option<Opener<'_>>) -> R
     }
     let mut opened = open::open_by(&places.store, opener)?;
     done.append(&mut opened.notes);
+    if let Repair::RemoveLeft(path) = repair {
+        beside::remove(path)?;
+        done.push(format!("{} was removed", path.display()));
+    }
     if let Repair::AcceptCopy(lost) = repair {
         doubt_all(&mut opened, *lost, &mut done)?;
         opened.writer.accept_witness(&places.witness)?;

@@ -45,6 +45,17 @@ fn i1_sled_is_brought_forward_after_a_kill() {
 }
 
 #[test]
+fn i1_an_index_is_whole_beside_a_snapshot_that_sled_did_not_finish() {
+    for (scratch, _) in [closed(), killed()] {
+        let snapshot = scratch.dir().join("sled/snap.FFFFFFFFFFFFFFFF.generating");
+        fs::write(&snapshot, [7; 512]).expect("written");
+        let opened = scratch.opened();
+        assert!(!tells(&opened, "could not be used") && !snapshot.exists(), "{:?}", opened.notes);
+        assert_filled(&opened.reader, COUNT);
+    }
+}
+
+#[test]
 fn a_flipped_bit_in_the_journals_header_is_refused() {
     let (scratch, _) = closed();
     let whole = fs::read(scratch.journal()).expect("read");
