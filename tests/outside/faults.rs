@@ -218,13 +218,47 @@ fn a_store_that_cannot_be_written_is_refused_with_words() {
     assert!(remount("remount,rw"));
     daemon.start();
     assert_eq!(fetch(&daemon, "web/app").password, "first");
-    // Read-only under its feet: what is stored is handed out, nothing is begun.
-    if remount("remount,ro") {
-        assert!(!daemon.keywheel(&["rotate", "web/app"], "").status.success());
-        assert_eq!(fetch(&daemon, "web/app").password, "first");
-        assert!(remount("remount,rw"));
-        assert_eq!(rotate(&daemon, "web/app").version, 2);
-    }
+}
+
+/// A kernel that finds an error in a file system has it take no more, whoever has files open there.
+#[test]
+fn i1_a_file_system_that_turns_read_only_under_a_daemon_loses_nothing() {
+    let setup = Setup::new();
+    let (image, state) = (setup.scratch.at("image"), setup.scratch.at("state"));
+    fs::File::create(&image).and_then(|file| file.set_len(64 << 20)).expect("an image");
+    assert!(succeeds(Command::new("/usr/sbin/mkfs.ext4").arg("-q").arg(&image)));
+    let mount = || {
+        let mut mount = Command::new("mount");
+        assert!(succeeds(mount.args(["-o", "loop,errors=remount-ro"]).arg(&image).arg(&state)), "mount needs root");
+        fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).expect("its mode");
+        SmallDisk(state.clone())
+    };
+    let mounted = mount();
+    let (_, target) = htpasswd_target(&setup.scratch, &password_line("first"));
+    let limits = QUICK.replace("[limits]", "[limits]\nfree_floor = \"1MiB\"");
+    let app = credential("web/app", "web", "account = \"app\"");
+    let mut daemon = setup.config(format!("{limits}{target}{app}")).start();
+    daemon.keywheel_ok(&["import", "web/app"], "first");
+    let before = rotate(&daemon, "web/app");
+    let source = Command::new("findmnt").args(["-no", "SOURCE"]).arg(&state).output().expect("findmnt");
+    let device = String::from_utf8_lossy(&source.stdout).trim().trim_start_matches("/dev/").to_owned();
+    fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "an error\n").expect("the kernel finds an error");
+    let refused = daemon.keywheel(&["rotate", "web/app", "--wait"], "");
+    let said = [&refused.stdout[..], &refused.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(!refused.status.success() && said.contains("ead-only"), "{said}\n{}", daemon.log());
+    assert_eq!(fetch(&daemon, "web/app"), before, "what is stored is handed out");
+    let held = about_daemon(&daemon)["held"].to_string();
+    assert!(held.contains("ead-only"), "{held}");
+    daemon.sigterm();
+    assert!(succeeds(Command::new("umount").arg(&state)));
+    // It mended what was wrong, which is no failure.
+    let _ = Command::new("/usr/sbin/e2fsck").args(["-f", "-y"]).arg(&image).output().expect("e2fsck");
+    let _again = mount();
+    daemon.start();
+    assert_eq!(fetch(&daemon, "web/app").password, before.password);
+    assert_eq!(rotate(&daemon, "web/app").version, before.version + 1);
+    drop(mounted);
 }
 
 /// Needs the feature `failpoints`: a disk that fails to flush can't be had for the asking.

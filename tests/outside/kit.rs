@@ -278,8 +278,8 @@ pub(crate) fn files_under(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// A file system of its own in memory, small enough to be filled. Needs root.
-pub(crate) struct SmallDisk(PathBuf);
+/// A file system of its own, in memory and small enough to be filled. Needs root.
+pub(crate) struct SmallDisk(pub(crate) PathBuf);
 
 impl SmallDisk {
     /// Mounts one of `size` at `folder`; goes on drop, at the latest before its folder does.
