@@ -82,7 +82,8 @@ fn the_domains_refusals_are_told_apart_and_rehearsed() {
     assert_eq!((lockout.failures, lockout.window_s), (3, 300));
     let note = rehearsed.note.expect("what it asks for");
     assert!(note.contains("at least 10 characters, 3 classes of characters, none of the last 3"), "{note}");
-    yes(place.verify("app", "Old-password-1"));
+    let Reply::Yes(proved) = place.verify("app", "Old-password-1") else { panic!("it logs in") };
+    assert_eq!(proved.lockout, Some(lockout), "told with the first login");
 
     no(place.apply("nobody", "New-password-1", admin(&server)), Reason::Missing);
     no(rehearse(&place, "nobody", "New-password-1", admin(&server)), Reason::Missing);

@@ -144,9 +144,7 @@ impl Control {
             plan.extend(yes.note);
             if let Some(told) = yes.lockout {
                 plan.push(of_lockout(told, &credential.rules));
-                let (name, told) = (name.clone(), lockout_of(told));
-                // What can't be noted now is told again by the next step.
-                let _ = self.engine.send(Message::Command(Command::LockoutTold { name, told })).await;
+                self.note_lockout(name, told).await;
             }
         }
         plan.push(format!("a new value of {:.0} bits would be stored", credential.policy.entropy_bits()));
@@ -195,10 +193,19 @@ impl Control {
             deadline_ms: deadline(&credential.target),
         };
         let reply = self.workers.step(&credential.target, request).await;
+        if let Reply::Yes(Yes { lockout: Some(told), .. }) = &reply {
+            self.note_lockout(&credential.name, *told).await;
+        }
         let (name, answer) = (credential.name.clone(), answer_of(&reply));
         // If the engine has ended, the login stays counted, which is on the safe side.
         let _ = self.engine.send(Message::Command(Command::LoginEnded { name, answer })).await;
         told(reply)
+    }
+
+    /// What can't be noted now is told again by the next step.
+    async fn note_lockout(&self, name: &CredentialName, told: Lockout) {
+        let (name, told) = (name.clone(), lockout_of(told));
+        let _ = self.engine.send(Message::Command(Command::LockoutTold { name, told })).await;
     }
 
     pub(super) fn secret(&self, record: &Record, name: &CredentialName) -> Result<Fields, ApiError> {

@@ -7,12 +7,12 @@ use std::{fs, thread};
 
 use serde_json::json;
 
-use crate::crash::databases::mariadb_target;
+use crate::crash::{databases::mariadb_target, directories::directory};
 use crate::kit::{
     QUICK, about_daemon, begin, by_admin_config, credential, fetch, htpasswd_target, own_role, own_role_config,
     password_line, pause, pg_target, role_by_admin, rotate, settled, settles_and_logs_in, try_fetch,
 };
-use crate::support::{MariaDb, PgOptions, Postgres, Setup, eventually};
+use crate::support::{MariaDb, PgOptions, Postgres, Setup, Slapd, eventually};
 
 #[test]
 fn an_imported_role_is_rotated_and_the_new_password_logs_in_and_the_old_one_does_not() {
@@ -376,4 +376,30 @@ fn i5_the_lockout_policy_that_a_target_tells_is_kept_to() {
         assert!(String::from_utf8_lossy(&held.stderr).contains("no further login"), "{held:?}");
     }
     assert!(server.login_works("app", "set by hand"), "it is not blocked");
+}
+
+/// By the first login already: an import is one.
+#[test]
+fn i5_the_lockout_policy_of_a_directory_is_kept_to_from_the_first_login_on() {
+    let server = Slapd::start();
+    let account = server.create("app", "first-of-app");
+    server.policy(&[
+        ("pwdLockout", "TRUE"),
+        ("pwdMaxFailure", "4"),
+        ("pwdFailureCountInterval", "600"),
+        ("pwdLockoutDuration", "3600"),
+    ]);
+    let app = credential("app/dir", "dir", &format!("account = {account:?}"));
+    let daemon = Setup::new().config(format!("{QUICK}{}{app}", directory(&server, ""))).start();
+    daemon.keywheel_ok(&["import", "app/dir"], "first-of-app");
+    server.root(&format!("dn: {account}\nchangetype: modify\nreplace: userPassword\nuserPassword: set-by-hand\n"));
+    for _ in 0..2 {
+        let refused = daemon.keywheel(&["verify", "app/dir"], "");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("refused"), "{refused:?}");
+    }
+    for _ in 0..3 {
+        let held = daemon.keywheel(&["verify", "app/dir"], "");
+        assert!(String::from_utf8_lossy(&held.stderr).contains("no further login"), "{held:?}");
+    }
+    assert!(server.login_works(&account, "set-by-hand"), "it is not locked");
 }

@@ -22,7 +22,7 @@ mod verdict;
 
 pub(crate) use describe::describe;
 
-use keywheel_protocol::{By, Reason, Reply, Request, Yes};
+use keywheel_protocol::{By, Lockout, Reason, Reply, Request, Yes};
 
 use crate::deadline::Deadline;
 use crate::settings::{Pair, Settings};
@@ -120,7 +120,9 @@ async fn verify(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
     if let Some(name) = &name {
         subject.username = name;
     }
-    let expires_s = proved(&target, &target.host, subject, deadline).await?;
+    let (expires_s, mut session) = proved(&target, &target.host, subject, deadline).await?;
+    // While few logins have been spent: the account may read this of itself at most directories.
+    let lockout = lockout(&mut session, &target, subject.username).await;
     for replica in &target.replicas {
         match proved(&target, replica, subject, deadline).await {
             // The server that takes changes has it: it is under way.
@@ -131,11 +133,23 @@ async fn verify(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
             done => done?,
         };
     }
-    Ok(noted(expires_s.map(|seconds| format!("the directory lets this password expire in {}", time::said(seconds)))))
+    let note = expires_s.map(|seconds| format!("the directory lets this password expire in {}", time::said(seconds)));
+    Ok(Reply::Yes(Yes { note, lockout, ..Yes::default() }))
+}
+
+/// When the directory locks this account, as far as the session can see it.
+async fn lockout(session: &mut Session, target: &Target, name: &str) -> Option<Lockout> {
+    let account = account::find(session, target, name).await.ok()?;
+    policy::Policy::of(session, target, &account).await.ok().flatten()?.lockout
 }
 
 /// A fresh login at one server, and a search with it. Gives the seconds until the password expires, if it does.
-async fn proved(target: &Target, host: &str, subject: Pair<'_>, deadline: Deadline) -> Result<Option<u64>, Reply> {
+async fn proved(
+    target: &Target,
+    host: &str,
+    subject: Pair<'_>,
+    deadline: Deadline,
+) -> Result<(Option<u64>, Session), Reply> {
     let (mut session, name) = connect(target, host, subject, deadline).await?;
     let bound = match session.bind(&name, subject).await {
         Err(refused) if is_refused_login(&refused) => {
@@ -152,14 +166,14 @@ async fn proved(target: &Target, host: &str, subject: Pair<'_>, deadline: Deadli
     if let Some(name) = own.or_else(|| session.root.context.clone())
         && session.read(&name, &["1.1"]).await?.is_some()
     {
-        return Ok(bound.expires_s);
+        return Ok((bound.expires_s, session));
     }
     let found = session.search("", ldap3::Scope::Base, "(objectClass=*)", &["1.1"], 1).await?;
     if found.result.rc != rc::SUCCESS {
         let message = format!("{} logs in, but can read nothing: {}", subject.username, words(&found.result));
         return Err(Reply::no(Reason::Locked, message));
     }
-    Ok(bound.expires_s)
+    Ok((bound.expires_s, session))
 }
 
 /// The refusal of a login, with what the directory tells anybody of who set the password: it may have been changed by hand.
