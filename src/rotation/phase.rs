@@ -78,6 +78,10 @@ pub struct Staged {
     pub ask: Ask,
     /// Whether some ask in this rotation ended in doubt. From then on candidates are never dropped without proof.
     pub doubted: bool,
+    /// Whether the target may have taken a candidate for all that is known now: an ask ended in doubt, and no login has
+    /// been refused since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undecided: bool,
     /// What has been tried so far.
     pub tries: Tries,
 }
@@ -228,6 +232,7 @@ impl Phase {
             by: By::Account,
             ask: Ask::Probing(0),
             doubted: true,
+            undecided: true,
             tries: Tries::default(),
         };
         (!staged.candidates.is_empty()).then_some(Self::Staged(staged))
@@ -295,7 +300,9 @@ impl Phase {
     /// between the ask and the proof, where the kind replaces.
     pub fn is_switching(&self) -> bool {
         match self {
-            Self::Staged(staged) => matches!(staged.ask, Ask::Asked | Ask::InDoubt | Ask::Probing(_)),
+            Self::Staged(staged) => {
+                staged.undecided || matches!(staged.ask, Ask::Asked | Ask::InDoubt | Ask::Probing(_))
+            }
             Self::Applied { .. } => true,
             Self::Resting { .. } | Self::Retiring { .. } | Self::Halted { .. } | Self::Ending { .. } => false,
         }
