@@ -185,7 +185,11 @@ fn note_end(record: &mut Record, before: &Phase, event: &Event, now: Timestamp, 
             record.began = record.began.or(Some(now));
             notices.extend(newest(&record.phase).map(Notice::Began));
         }
-        Event::Resume { .. } => record.began = Some(now),
+        Event::Resume { .. } => {
+            record.began = Some(now);
+            // Of the ask that may follow there has to be a record of this life of the daemon (I7).
+            notices.extend(newest(&record.phase).map(Notice::Resumed));
+        }
         Event::Stricter { candidate } => notices.push(Notice::Restaged(*candidate)),
         Event::End => notices.push(Notice::Ending),
         Event::Answered { .. } | Event::Wake | Event::Check | Event::RetireNow | Event::Adopted { .. } => {}
@@ -405,3 +409,16 @@ mod tests {
         assert_eq!(record.last.expect("ended").error.as_deref(), Some("permission denied to alter role"));
     }
 }
+
+    #[test]
+    fn i7_a_rotation_that_an_operator_resumes_is_told_before_it_goes_on() {
+        let (rules, schedule) = (Rules::replacing(), Schedule::manual());
+        let mut record = record(1);
+        add(&mut record, 2);
+        let token = Token::from_random([1; 16]);
+        let why = crate::rotation::Why::RefusedInDoubt;
+        record.phase = Phase::Halted { current: Some(Version(1)), candidates: vec![Version(2)], token, why };
+        let resumed = Event::Resume { by: By::Account };
+        let advanced = advance(&mut record, resumed, at(1), plan(&rules, &schedule)).expect("legal");
+        assert_eq!(advanced.notices, [Notice::Resumed(Version(2))]);
+    }
