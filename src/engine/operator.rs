@@ -41,7 +41,7 @@ pub(super) fn command<W: World>(engine: &mut Engine<W>, turn: &mut Turn, command
         Command::Reconcile { name, reply } => answer!(reply, engine.reconcile(turn, &name)),
         Command::Lease { name, holder, reply } => answer!(reply, engine.lease(turn, &name, &holder)),
         Command::EndLease { name, reply } => answer!(reply, engine.end_lease(turn, &name)),
-        Command::AcceptClock { reply } => answer!(reply, Ok(engine.accept_clock())),
+        Command::AcceptClock { reply } => answer!(reply, Ok(engine.accept_clock(turn))),
         Command::Reload { config, reply } => answer!(reply, engine.reload(config)),
     }
 }
@@ -206,8 +206,10 @@ impl<W: World> Engine<W> {
         Ok(format!("{admin} sets a value that is in the store"))
     }
 
-    fn accept_clock(&mut self) -> String {
+    fn accept_clock(&mut self, turn: &mut Turn) -> String {
         self.clock_guard.accept(self.world.now(), self.world.since_boot());
+        // What was accepted stays so, also if the daemon ends before it keeps house.
+        self.note_clock(turn);
         self.observe_clock();
         // Dates reckoned by the clock before are cut by this one, with the next turn.
         self.clock_owed.get_or_insert(0);
