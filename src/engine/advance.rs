@@ -6,6 +6,7 @@ use keywheel_protocol::Reason;
 
 use super::drift::note_look;
 use super::logins::{logins_risked, note_login};
+use super::sweep::due_by_schedule;
 use crate::ids::Version;
 use crate::rotation::{Answer, Effect, Event, IllegalEvent, Machine, Phase, Rules, on_restart, postpone};
 use crate::schedule::Schedule;
@@ -231,7 +232,7 @@ fn note_end(record: &mut Record, before: &Phase, event: &Event, now: Timestamp, 
     };
     if !matches!(record.phase, Phase::Halted { .. }) {
         // Only when it has come to rest, and never by a restart: a due time always lies after a proof or a refusal.
-        record.next_due = plan.schedule.next_due(now, plan.seed);
+        due_by_schedule(record, plan.schedule, plan.seed, now);
     }
     let began = record.began.take().unwrap_or(now);
     let version = if moved { record.phase.current() } else { None };
@@ -408,7 +409,6 @@ mod tests {
         assert_eq!(record.phase, Phase::Resting { current: Some(Version(1)) });
         assert_eq!(record.last.expect("ended").error.as_deref(), Some("permission denied to alter role"));
     }
-}
 
     #[test]
     fn i7_a_rotation_that_an_operator_resumes_is_told_before_it_goes_on() {
@@ -422,3 +422,4 @@ mod tests {
         let advanced = advance(&mut record, resumed, at(1), plan(&rules, &schedule)).expect("legal");
         assert_eq!(advanced.notices, [Notice::Resumed(Version(2))]);
     }
+}

@@ -10,6 +10,7 @@ use super::effects::add_version;
 use super::logins::settle_login;
 use super::message::Command;
 use super::run::Engine;
+use super::sweep::{ask_for, due_by_schedule};
 use super::tell;
 use super::turn::Turn;
 use super::world::{Books, World};
@@ -85,9 +86,7 @@ impl<W: World> Engine<W> {
             Err(held) => {
                 self.fit(turn, &credential, &record)?;
                 tracing::info!(%name, %held, "queued");
-                // Due from now on: the sweep begins it when it may run, also after a restart.
-                record.next_due = Some(turn.now);
-                record.wake_at = Some(turn.now);
+                ask_for(&mut record, turn.now);
                 self.held_back.push(name.clone());
                 turn.put_record(record);
             }
@@ -153,7 +152,7 @@ impl<W: World> Engine<W> {
         let advanced = advance(&mut record, event, turn.now, self.plan(&credential))?;
         let message = match &record.phase {
             Phase::Resting { .. } => {
-                record.next_due = credential.schedule.next_due(turn.now, credential.seed);
+                due_by_schedule(&mut record, &credential.schedule, credential.seed, turn.now);
                 record.wake_at = record.next_due;
                 "at rest again; nothing was in doubt".to_owned()
             }
@@ -208,9 +207,9 @@ impl<W: World> Engine<W> {
 
     fn accept_clock(&mut self, turn: &mut Turn) -> String {
         self.clock_guard.accept(self.world.now(), self.world.since_boot());
+        self.observe_clock();
         // What was accepted stays so, also if the daemon ends before it keeps house.
         self.note_clock(turn);
-        self.observe_clock();
         // Dates reckoned by the clock before are cut by this one, with the next turn.
         self.clock_owed.get_or_insert(0);
         format!("the clock is taken as it is: {}", self.world.now())
