@@ -404,6 +404,7 @@ fn on_still_proved(
 ) -> Move {
     let until = match answer {
         Answer::Yes => {
+            tries.retire = true;
             let phase = Phase::Retiring { current, previous, retire_at, tries };
             return (phase, Some(Effect::Retire(previous)));
         }

@@ -121,6 +121,9 @@ pub struct Tries {
     pub rejections: u32,
     /// Values refused by the target's policy.
     pub refusals: u32,
+    /// Whether the target was asked to retire the previous version: it may be useless by now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retire: bool,
 }
 
 /// Why a credential is halted.
@@ -260,10 +263,10 @@ impl Phase {
         }
     }
 
-    /// The version before the current one, while it stays valid beside it.
+    /// The version before the current one, while it stays valid beside it: until the target is asked to retire it (I2).
     pub fn previous(&self) -> Option<Version> {
         match self {
-            Self::Retiring { previous, .. } => Some(*previous),
+            Self::Retiring { previous, tries, .. } => (!tries.retire).then_some(*previous),
             Self::Resting { .. }
             | Self::Staged(_)
             | Self::Applied { .. }

@@ -485,3 +485,17 @@ fn i2_a_doubt_is_not_forgotten_when_the_ask_after_it_comes_to_nothing() {
     assert!(!waiting.is_switching());
     assert!(matches!(effect, Some(Effect::WaitUntil(_))), "{effect:?}");
 }
+
+#[test]
+fn i2_the_previous_version_is_not_handed_out_once_the_target_was_asked_to_retire_it() {
+    let rules = Rules { prove_current: false, ..Rules::overlapping(Duration::from_secs(60)) };
+    let promoted = [begin(2, By::Admin), answered(Step::Apply, 2, Answer::Yes), answered(Step::Verify, 2, Answer::Yes)];
+    let (in_grace, _) = walk(resting(1), &rules, promoted);
+    assert_eq!(in_grace.previous(), Some(Version(1)));
+    let proved_again = [Event::RetireNow, answered(Step::Verify, 2, Answer::Yes)];
+    let (asked, effect) = walk(in_grace, &rules, proved_again);
+    assert_eq!((asked.previous(), effect), (None, Some(Effect::Retire(Version(1)))));
+    let (in_doubt, _) = walk(asked, &rules, [answered(Step::Retire, 1, Answer::InDoubt)]);
+    let (looking, _) = on_restart(&in_doubt, at(1_000_000), &rules);
+    assert_eq!((looking.previous(), looking.live()), (None, vec![Version(2), Version(1)]));
+}
