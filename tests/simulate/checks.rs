@@ -1,13 +1,13 @@
 //! What must hold after each thing that happens, and at the end.
 
-use keywheel::ids::CredentialName;
+use keywheel::ids::{CredentialName, Version};
 use keywheel::rotation::Phase;
 use keywheel::store::Record;
 use keywheel_protocol::Origin;
 
-use crate::handout::handed_out;
+use crate::handout::{handed_out, handed_out_beside};
 use crate::operator;
-use crate::rest::{opens, shut_out};
+use crate::rest::{opens, shut_out, version_opens};
 use crate::run::{Run, Settling};
 use crate::target::{Key, Moment};
 use crate::world::{Errand, Happening, Inner};
@@ -80,7 +80,9 @@ fn useless(run: &Run, inner: &Inner) -> Option<String> {
     let mut lasting = run.scenario.config.credentials.values().filter(|credential| credential.lease.is_none());
     lasting.find_map(|credential| {
         let record = inner.disk.state.records.get(&credential.name)?;
-        let version = handed_out(record, credential).filter(|_| !opens(inner, credential))?;
+        let handed_out = [handed_out(record, credential), handed_out_beside(record, credential)];
+        let useless = |version: &Version| !version_opens(inner, credential, *version);
+        let version = handed_out.into_iter().flatten().find(useless)?;
         Some(format!("I2: {} hands out version {version}, which opens nothing: {:?}", record.name, record.phase))
     })
 }

@@ -53,6 +53,11 @@ pub(crate) fn handed_out(record: &Record, credential: &Credential) -> Option<Ver
     phase.current().filter(|_| !waits && !refused)
 }
 
+/// The version before, which a fetch may ask for as well.
+pub(crate) fn handed_out_beside(record: &Record, credential: &Credential) -> Option<Version> {
+    record.phase.previous().filter(|_| handed_out(record, credential).is_some())
+}
+
 /// What must hold of a credential whenever it may be fetched.
 pub(crate) fn look(inner: &mut Inner, name: &CredentialName) {
     let broken = {

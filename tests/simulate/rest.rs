@@ -1,6 +1,7 @@
 //! What must be at the targets once everything has come to rest: what is in the store opens it, and nothing else does.
 
 use keywheel::config::Credential;
+use keywheel::ids::Version;
 use keywheel::rotation::Phase;
 
 use crate::run::Run;
@@ -8,17 +9,24 @@ use crate::world::Inner;
 
 /// Whether the current version opens its account.
 pub(crate) fn opens(inner: &Inner, credential: &Credential) -> bool {
-    let opens = login_of_current(inner, credential).and_then(|(account, value)| {
+    current(inner, credential).is_some_and(|current| version_opens(inner, credential, current))
+}
+
+/// Whether a version opens the account that it is of.
+pub(crate) fn version_opens(inner: &Inner, credential: &Credential, version: Version) -> bool {
+    let opens = login(inner, credential, version).and_then(|(account, value)| {
         let account = inner.targets.get(&credential.target.name)?.accounts.get(account)?;
         account.opens.iter().any(|key| key.value == value).then_some(())
     });
     opens.is_some()
 }
 
-fn login_of_current<'a>(inner: &'a Inner, credential: &Credential) -> Option<(&'a str, &'a str)> {
-    let state = &inner.disk.state;
-    let current = state.records.get(&credential.name)?.phase.current()?;
-    let fields = state.secrets.get(&(credential.name.clone(), current))?;
+fn current(inner: &Inner, credential: &Credential) -> Option<Version> {
+    inner.disk.state.records.get(&credential.name)?.phase.current()
+}
+
+fn login<'a>(inner: &'a Inner, credential: &Credential, version: Version) -> Option<(&'a str, &'a str)> {
+    let fields = inner.disk.state.secrets.get(&(credential.name.clone(), version))?;
     Some((fields.username()?, fields.get("password")?.expose()))
 }
 
@@ -56,7 +64,7 @@ fn left_behind(inner: &Inner, credential: &Credential) -> Option<String> {
     if !matches!(phase, Phase::Resting { .. }) {
         return Some(format!("I4: {name} is at rest and {phase:?}"));
     }
-    let (in_use, current) = login_of_current(inner, credential)?;
+    let (in_use, current) = login(inner, credential, current(inner, credential)?)?;
     let target = inner.targets.get(&credential.target.name)?;
     credential.accounts.iter().find_map(|account| {
         let opens = &target.accounts.get(account)?.opens;
