@@ -29,10 +29,10 @@ test: ## Runs every test, the crash tests and the tests of the installed package
 	  cargo test --workspace --features $(FAILPOINTS) --no-fail-fast; \
 	fi
 
-simulate: ## Runs the engine through SEEDS worlds full of faults, or tells SEED in full
+simulate: ## Runs the engine through SEEDS worlds full of faults, or tells SEED in full; and the model through every order
 	@packaging/setup.sh build
 	KEYWHEEL_SEEDS=$(or $(SEEDS),20000) $(if $(SEED),KEYWHEEL_SEED=$(SEED)) \
-	  cargo test --profile simulate -p keywheel --test simulate -- --nocapture $(if $(SEED),every_seed)
+	  cargo test --profile simulate -p keywheel --test simulate --test model -- --nocapture $(if $(SEED),every_seed)
 
 soak: ## Kills the daemon KILLS times at random moments for each of five real kinds (300: about two hours)
 	@packaging/setup.sh build test

@@ -18,6 +18,7 @@ use keywheel_protocol::{By, Reason, Step};
 use stateright::{Checker, Model, Property};
 
 const CRASHES: u8 = 2;
+const MEMBERS_MAX: usize = 3;
 /// The target locks an account at so many refused logins in a window.
 const LOCKED_AT: u8 = 3;
 const LOCKOUT: Lockout = Lockout { failures: LOCKED_AT as u32, window: Duration::from_secs(1800) };
@@ -43,8 +44,12 @@ struct Member {
     /// A late change has taken the place of a newer one that had logged in already: to be found like any that is made
     /// by hand.
     overtaken: bool,
+    /// A late change has come when a login had shown already that it had not.
+    surprised: bool,
     /// Refused logins that the target counts.
     failures: u8,
+    /// A version that had been given up may be handed out, or set, again.
+    back: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -68,14 +73,17 @@ enum Fate {
     Policy,
 }
 
+/// What becomes of each credential's step when the daemon dies in the midst of it; honest is never.
+type Fates = [Fate; MEMBERS_MAX];
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Happening {
     Begin(usize),
     Perform(usize, Fate),
     Wake(usize),
     ComesLate(usize),
-    /// The daemon dies and comes back, when the step of one has been done or before anything of it was.
-    Crash(Option<usize>),
+    /// The daemon dies and comes back. What has become of the steps on their way, for each credential.
+    Crash(Fates),
     Resume(usize),
     Reconcile(usize),
     WindowPasses,
@@ -113,6 +121,9 @@ impl Around {
 
     fn store(member: &mut Member, (phase, effect): (Phase, Option<Effect>), now: Timestamp) {
         let logins = effect.map_or(0, logins_of).into();
+        let before = member.phase.live();
+        // Numbers are given once and in order: what was not live before is new, or is back.
+        member.back |= phase.live().iter().any(|live| !before.contains(live) && live.0 < member.newest);
         (member.phase, member.effect) = (phase, effect);
         if logins > 0 {
             match member.ledger.admit(now, &LOCKOUT, logins) {
@@ -185,6 +196,33 @@ impl Around {
         self.follow(world, member, Event::Answered { step, version, answer }).then_some(())
     }
 
+    /// Every way in which the daemon can die: each step on its way was done, was not, or, as one more fault, is still to be
+    /// done by what outlives the daemon.
+    fn crashes(world: &World) -> Vec<Fates> {
+        let mut all = vec![[Fate::LostBefore; MEMBERS_MAX]];
+        for (at, member) in world.members.iter().enumerate() {
+            let ends: &[Fate] = match member.effect {
+                _ if Self::is_held(world, at) => &[],
+                Some(Effect::Apply { .. }) => &[Fate::LostAfter, Fate::Late],
+                Some(Effect::Verify(_) | Effect::Retire(_)) => &[Fate::LostAfter],
+                Some(Effect::WaitUntil(_) | Effect::Stage) | None => &[],
+            };
+            let otherwise: Vec<Fates> = all
+                .iter()
+                .flat_map(|fates| {
+                    ends.iter().map(move |end| {
+                        let mut fates = *fates;
+                        fates[at] = *end;
+                        fates
+                    })
+                })
+                .filter(|fates| lates(fates) <= world.faults)
+                .collect();
+            all.extend(otherwise);
+        }
+        all
+    }
+
     fn candidate(world: &mut World, member: usize) -> Version {
         world.members[member].newest += 1;
         Version(world.members[member].newest)
@@ -210,6 +248,10 @@ fn take(member: &mut Member, version: Version, overlaps: bool) {
     }
 }
 
+fn lates(fates: &Fates) -> u8 {
+    fates.iter().map(|fate| u8::from(*fate == Fate::Late)).sum()
+}
+
 fn token() -> Token {
     Token::from_random([7; 16])
 }
@@ -229,7 +271,9 @@ impl Model for Around {
             valid: vec![Version(1)],
             late: None,
             overtaken: false,
+            surprised: false,
             failures: 0,
+            back: false,
         };
         let members = vec![member; self.members];
         vec![World { members, crashes: CRASHES, faults: self.faults, window_over: false }]
@@ -252,9 +296,6 @@ impl Model for Around {
                             actions.extend([Fate::Late, Fate::Policy].map(|fate| Happening::Perform(at, fate)));
                         }
                     }
-                    if world.crashes > 0 {
-                        actions.push(Happening::Crash(Some(at)));
-                    }
                 }
                 _ => {}
             }
@@ -263,7 +304,7 @@ impl Model for Around {
             }
         }
         if world.crashes > 0 {
-            actions.push(Happening::Crash(None));
+            actions.extend(Self::crashes(world).into_iter().map(Happening::Crash));
         }
         if !world.window_over {
             actions.push(Happening::WindowPasses);
@@ -301,11 +342,15 @@ impl Model for Around {
                 let member = &mut world.members[at];
                 take(member, late, self.rules.overlaps);
                 member.overtaken |= !self.rules.overlaps && Some(late) < member.phase.current();
+                member.surprised |= !matches!(&member.phase, Phase::Staged(staged) if staged.undecided);
             }
-            Happening::Crash(at) => {
+            Happening::Crash(fates) => {
                 world.crashes -= 1;
-                if let Some((at, effect)) = at.and_then(|at| Some((at, world.members[at].effect?))) {
-                    self.act(&mut world, at, effect, Fate::LostAfter);
+                world.faults -= lates(&fates);
+                for (at, fate) in fates.into_iter().enumerate().take(self.members) {
+                    if let Some(effect) = world.members[at].effect {
+                        self.act(&mut world, at, effect, fate);
+                    }
                 }
                 let now = Self::now(&world);
                 for member in &mut world.members {
@@ -357,6 +402,17 @@ impl Model for Around {
             Property::always("I2: what is current has logged in", |_, world: &World| {
                 world.members.iter().all(|m| m.phase.current().is_some_and(|current| m.proved.contains(&current)))
             }),
+            Property::always("I2: what is handed out opens its account", |around: &Self, world: &World| {
+                world.members.iter().all(|m| {
+                    let waits = m.phase.is_switching() && !around.rules.overlaps;
+                    let is_halted = matches!(m.phase, Phase::Halted { .. });
+                    let opens = || m.phase.current().is_some_and(|current| m.valid.contains(&current));
+                    waits || is_halted || m.surprised || opens()
+                })
+            }),
+            Property::always("I2: what was given up never comes back", |_, world: &World| {
+                world.members.iter().all(|member| !member.back)
+            }),
             Property::always("I4: what is under way goes on", |_, world: &World| {
                 let at_rest = |phase: &Phase| matches!(phase, Phase::Resting { .. } | Phase::Halted { .. });
                 world.members.iter().all(|member| at_rest(&member.phase) != member.effect.is_some())
@@ -385,8 +441,12 @@ fn check(machine: Machine, members: usize, faults: u8, rules: Rules) -> Vec<&'st
         checker.unique_state_count(),
         checker.max_depth()
     );
-    let always = |name: &&str| name.starts_with('I');
-    let broken: Vec<&str> = checker.discoveries().into_keys().filter(always).collect();
+    let mut broken = checker.discoveries();
+    broken.retain(|name, _| name.starts_with('I'));
+    for (name, path) in &broken {
+        println!("{name}: {:?}", path.clone().into_actions());
+    }
+    let broken: Vec<&str> = broken.into_keys().collect();
     if broken.is_empty() {
         checker.assert_properties();
     }

@@ -4,6 +4,8 @@
 //! `KEYWHEEL_SEEDS` says how many seeds are run, `KEYWHEEL_SEED` which one is told in full.
 #![allow(clippy::print_stdout, reason = "a run says what it has counted")]
 
+#[path = "simulate/audit.rs"]
+mod audit;
 #[path = "simulate/checks.rs"]
 mod checks;
 #[path = "simulate/dice.rs"]
@@ -12,12 +14,18 @@ mod dice;
 mod disk;
 #[path = "simulate/faults.rs"]
 mod faults;
+#[path = "simulate/handout.rs"]
+mod handout;
 #[path = "simulate/operator.rs"]
 mod operator;
+#[path = "simulate/rest.rs"]
+mod rest;
 #[path = "simulate/run.rs"]
 mod run;
 #[path = "simulate/scenario.rs"]
 mod scenario;
+#[path = "simulate/sim.rs"]
+mod sim;
 #[path = "simulate/target.rs"]
 mod target;
 #[path = "simulate/time.rs"]

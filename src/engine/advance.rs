@@ -6,6 +6,7 @@ use keywheel_protocol::Reason;
 
 use super::drift::note_look;
 use super::logins::{logins_risked, note_login};
+use super::sweep::due_by_schedule;
 use crate::ids::Version;
 use crate::rotation::{Answer, Effect, Event, IllegalEvent, Machine, Phase, Rules, on_restart, postpone};
 use crate::schedule::Schedule;
@@ -185,7 +186,11 @@ fn note_end(record: &mut Record, before: &Phase, event: &Event, now: Timestamp, 
             record.began = record.began.or(Some(now));
             notices.extend(newest(&record.phase).map(Notice::Began));
         }
-        Event::Resume { .. } => record.began = Some(now),
+        Event::Resume { .. } => {
+            record.began = Some(now);
+            // Of the ask that may follow there has to be a record of this life of the daemon (I7).
+            notices.extend(newest(&record.phase).map(Notice::Resumed));
+        }
         Event::Stricter { candidate } => notices.push(Notice::Restaged(*candidate)),
         Event::End => notices.push(Notice::Ending),
         Event::Answered { .. } | Event::Wake | Event::Check | Event::RetireNow | Event::Adopted { .. } => {}
@@ -227,7 +232,7 @@ fn note_end(record: &mut Record, before: &Phase, event: &Event, now: Timestamp, 
     };
     if !matches!(record.phase, Phase::Halted { .. }) {
         // Only when it has come to rest, and never by a restart: a due time always lies after a proof or a refusal.
-        record.next_due = plan.schedule.next_due(now, plan.seed);
+        due_by_schedule(record, plan.schedule, plan.seed, now);
     }
     let began = record.began.take().unwrap_or(now);
     let version = if moved { record.phase.current() } else { None };
@@ -403,5 +408,18 @@ mod tests {
         assert_eq!(advanced.notices, [Notice::Refused("permission denied to alter role".into())]);
         assert_eq!(record.phase, Phase::Resting { current: Some(Version(1)) });
         assert_eq!(record.last.expect("ended").error.as_deref(), Some("permission denied to alter role"));
+    }
+
+    #[test]
+    fn i7_a_rotation_that_an_operator_resumes_is_told_before_it_goes_on() {
+        let (rules, schedule) = (Rules::replacing(), Schedule::manual());
+        let mut record = record(1);
+        add(&mut record, 2);
+        let token = Token::from_random([1; 16]);
+        let why = crate::rotation::Why::RefusedInDoubt;
+        record.phase = Phase::Halted { current: Some(Version(1)), candidates: vec![Version(2)], token, why };
+        let resumed = Event::Resume { by: By::Account };
+        let advanced = advance(&mut record, resumed, at(1), plan(&rules, &schedule)).expect("legal");
+        assert_eq!(advanced.notices, [Notice::Resumed(Version(2))]);
     }
 }

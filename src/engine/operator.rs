@@ -10,6 +10,7 @@ use super::effects::add_version;
 use super::logins::settle_login;
 use super::message::Command;
 use super::run::Engine;
+use super::sweep::{ask_for, due_by_schedule};
 use super::tell;
 use super::turn::Turn;
 use super::world::{Books, World};
@@ -41,7 +42,7 @@ pub(super) fn command<W: World>(engine: &mut Engine<W>, turn: &mut Turn, command
         Command::Reconcile { name, reply } => answer!(reply, engine.reconcile(turn, &name)),
         Command::Lease { name, holder, reply } => answer!(reply, engine.lease(turn, &name, &holder)),
         Command::EndLease { name, reply } => answer!(reply, engine.end_lease(turn, &name)),
-        Command::AcceptClock { reply } => answer!(reply, Ok(engine.accept_clock())),
+        Command::AcceptClock { reply } => answer!(reply, Ok(engine.accept_clock(turn))),
         Command::BelievedNow { reply } => answer!(reply, Ok(engine.believed_now())),
         Command::Reload { config, reply } => answer!(reply, engine.reload(config)),
     }
@@ -86,9 +87,7 @@ impl<W: World> Engine<W> {
             Err(held) => {
                 self.fit(turn, &credential, &record)?;
                 tracing::info!(%name, %held, "queued");
-                // Due from now on: the sweep begins it when it may run, also after a restart.
-                record.next_due = Some(turn.now);
-                record.wake_at = Some(turn.now);
+                ask_for(&mut record, turn.now);
                 self.held_back.push(name.clone());
                 turn.put_record(record);
             }
@@ -154,7 +153,7 @@ impl<W: World> Engine<W> {
         let advanced = advance(&mut record, event, turn.now, self.plan(&credential))?;
         let message = match &record.phase {
             Phase::Resting { .. } => {
-                record.next_due = credential.schedule.next_due(turn.now, credential.seed);
+                due_by_schedule(&mut record, &credential.schedule, credential.seed, turn.now);
                 record.wake_at = record.next_due;
                 "at rest again; nothing was in doubt".to_owned()
             }
@@ -207,9 +206,11 @@ impl<W: World> Engine<W> {
         Ok(format!("{admin} sets a value that is in the store"))
     }
 
-    fn accept_clock(&mut self) -> String {
+    fn accept_clock(&mut self, turn: &mut Turn) -> String {
         self.clock_guard.accept(self.world.now(), self.world.since_boot());
         self.observe_clock();
+        // What was accepted stays so, also if the daemon ends before it keeps house.
+        self.note_clock(turn);
         // Dates reckoned by the clock before are cut by this one, with the next turn.
         self.clock_owed.get_or_insert(0);
         format!("the clock is taken as it is: {}", self.world.now())

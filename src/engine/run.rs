@@ -430,9 +430,7 @@ impl<W: World> Engine<W> {
     fn keep_house(&mut self) {
         self.observe_clock();
         let mut turn = Turn::new(self.world.now());
-        if let Some(greatest) = self.clock_guard.greatest_seen() {
-            turn.put_note(NOTE_CLOCK, greatest.0.to_be_bytes().to_vec());
-        }
+        self.note_clock(&mut turn);
         turn.put_note(NOTE_CLOCK_LAST, turn.now.0.to_be_bytes().to_vec());
         match self.world.sync_audit() {
             Ok(head) => turn.put_note(NOTE_AUDIT, head.to_bytes()),
@@ -441,6 +439,13 @@ impl<W: World> Engine<W> {
         self.commit(turn);
         if let Err(error) = self.world.maintain() {
             self.store_failed(&error);
+        }
+    }
+
+    /// Keeps the greatest time that the clock has been believed to show.
+    pub(super) fn note_clock(&self, turn: &mut Turn) {
+        if let Some(greatest) = self.clock_guard.greatest_seen() {
+            turn.put_note(NOTE_CLOCK, greatest.0.to_be_bytes().to_vec());
         }
     }
 

@@ -14,7 +14,7 @@ use super::world::{Books, World};
 use crate::config::Credential;
 use crate::ids::CredentialName;
 use crate::rotation::{Event, Phase};
-use crate::schedule::ClockGuard;
+use crate::schedule::{ClockGuard, Schedule};
 use crate::store::{Record, StoreError};
 use crate::time::Timestamp;
 
@@ -121,7 +121,7 @@ impl<W: World> Engine<W> {
             }
             // It can't begin as things are; it is due again at its next firing, and says why until then.
             tracing::error!(%name, error = %error.message, "due, but it can't begin");
-            unchanged.next_due = credential.schedule.next_due(turn.now, credential.seed);
+            due_by_schedule(&mut unchanged, &credential.schedule, credential.seed, turn.now);
             unchanged.wake_at = unchanged.next_due;
             unchanged.last = Some(crate::store::Outcome {
                 began: turn.now,
@@ -313,10 +313,34 @@ fn is_due(record: &Record, now: Timestamp) -> bool {
     record.wake_at.is_some_and(|at| at <= now)
 }
 
+/// Stands for the schedule by which a rotation is due where an operator has asked for it and it has to wait.
+pub(super) const ASKED_FOR: &str = "asked for by an operator";
+
+/// Whether an operator has asked for the rotation that is due, which may be because the secret has got about.
+pub(super) fn is_asked_for(record: &Record) -> bool {
+    record.schedule == ASKED_FOR && matches!(record.phase, Phase::Resting { .. })
+}
+
+/// Notes that an operator has asked for a rotation that can't begin at once. It is due from now on: the sweep begins it
+/// when it may run, also after a restart, or after a reload with another schedule.
+pub(super) fn ask_for(record: &mut Record, now: Timestamp) {
+    ASKED_FOR.clone_into(&mut record.schedule);
+    record.next_due = Some(now);
+    record.wake_at = Some(now);
+}
+
+/// Computes when the next rotation is due.
+pub(super) fn due_by_schedule(record: &mut Record, schedule: &Schedule, seed: u64, now: Timestamp) {
+    record.next_due = schedule.next_due(now, seed);
+    if record.schedule == ASKED_FOR {
+        record.schedule = schedule.describe();
+    }
+}
+
 /// Computes the due time by the configured schedule when that is another than the one it was computed by.
 fn schedule(record: &mut Record, credential: &Credential, now: Timestamp) {
     let rule = credential.schedule.describe();
-    if record.schedule == rule {
+    if record.schedule == rule || is_asked_for(record) {
         return;
     }
     record.schedule = rule;

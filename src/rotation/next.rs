@@ -36,6 +36,7 @@ pub fn next(phase: &Phase, event: Event, now: Timestamp, rules: &Rules) -> Resul
                     by,
                     ask,
                     doubted: false,
+                    undecided: false,
                     tries: Tries::default(),
                 };
                 Ok(proceed(staged, rules))
@@ -48,6 +49,7 @@ pub fn next(phase: &Phase, event: Event, now: Timestamp, rules: &Rules) -> Resul
                     by: By::Admin,
                     ask: Ask::Ready,
                     doubted: false,
+                    undecided: false,
                     tries: Tries::default(),
                 };
                 Ok(proceed(staged, rules))
@@ -68,14 +70,15 @@ pub fn next(phase: &Phase, event: Event, now: Timestamp, rules: &Rules) -> Resul
         Phase::Staged(staged) => on_staged(staged, event, now, rules).map_err(illegal),
         Phase::Applied { current, candidates, token, by, tries } => {
             let newest = candidates.last().copied();
-            let staged = Staged { current, candidates, token, by, ask: Ask::Ready, doubted: true, tries };
+            let (ask, undecided) = (Ask::Ready, false);
+            let staged = Staged { current, candidates, token, by, ask, doubted: true, undecided, tries };
             match event {
                 Event::Answered { step: Step::Verify, version, answer } if Some(version) == newest => {
                     Ok(on_proof(staged, version, answer, now, rules))
                 }
                 Event::Wake => Ok((phase.clone(), newest.map(Effect::Verify))),
                 Event::Reconcile { .. } => {
-                    Ok(proceed(Staged { by: By::Admin, tries: Tries::default(), ..staged }, rules))
+                    Ok(proceed(Staged { by: By::Admin, undecided: true, tries: Tries::default(), ..staged }, rules))
                 }
                 Event::End => Ok(end(staged.candidates)),
                 Event::Begin { .. }
@@ -121,14 +124,15 @@ pub fn next(phase: &Phase, event: Event, now: Timestamp, rules: &Rules) -> Resul
                     by,
                     ask: Ask::InDoubt,
                     doubted: true,
+                    undecided: true,
                     tries: Tries::default(),
                 };
                 Ok(proceed(staged, rules))
             }
             Event::Adopted { version } => Ok((Phase::Resting { current: Some(version) }, None)),
             Event::Reconcile { candidate, token: fresh } => {
-                let (candidates, token) =
-                    if candidates.is_empty() { (vec![candidate], fresh) } else { (candidates, token) };
+                let undecided = !candidates.is_empty();
+                let (candidates, token) = if undecided { (candidates, token) } else { (vec![candidate], fresh) };
                 let staged = Staged {
                     current,
                     candidates,
@@ -136,6 +140,7 @@ pub fn next(phase: &Phase, event: Event, now: Timestamp, rules: &Rules) -> Resul
                     by: By::Admin,
                     ask: Ask::Ready,
                     doubted: true,
+                    undecided,
                     tries: Tries::default(),
                 };
                 Ok(proceed(staged, rules))
@@ -263,20 +268,27 @@ fn on_asked(mut staged: Staged, answer: Answer, now: Timestamp, rules: &Rules) -
         }
         Answer::No(Reason::Credential, _) => match staged.by {
             // The admin credential may be in its own rotation, or wrong: nothing was changed, its own record says.
-            By::Admin => wait(staged, Ask::Ready, None, now, rules),
+            By::Admin => not_asked(staged, None, now, rules),
             By::Account if staged.doubted => {
+                staged.undecided = true;
                 staged.ask = Ask::Probing(0);
                 proceed(staged, rules)
             }
             By::Account => halt(Staged { candidates: Vec::new(), ..staged }, Why::CurrentRefused),
         },
+        // It may be the change in doubt that was made too short a time ago.
+        Answer::No(Reason::TooSoon, _) if staged.undecided && rules.origin == Origin::Ours => {
+            staged.ask = Ask::InDoubt;
+            proceed(staged, rules)
+        }
         Answer::No(reason @ (Reason::Locked | Reason::TooSoon), after) => {
-            wait(staged, Ask::Ready, Some(pause(reason, after, rules)), now, rules)
+            not_asked(staged, Some(pause(reason, after, rules)), now, rules)
         }
         Answer::No(Reason::Privilege | Reason::Missing | Reason::Unsupported, _) => refuse(staged),
-        Answer::NotReached => wait(staged, Ask::Ready, None, now, rules),
+        Answer::NotReached => not_asked(staged, None, now, rules),
         Answer::InDoubt => {
             staged.doubted = true;
+            staged.undecided = true;
             staged.ask = Ask::InDoubt;
             match rules.origin {
                 Origin::Ours => proceed(staged, rules),
@@ -311,12 +323,16 @@ fn on_login(mut staged: Staged, version: Version, answer: Answer, now: Timestamp
             Ask::Probing(_) => halt(staged, Why::NothingLogsIn),
             // The ask has not taken hold; the target never said yes to it, so this is no rejection. A daemon that is
             // killed again and again may come here any number of times.
-            Ask::InDoubt if staged.tries.waits == 0 => {
+            Ask::InDoubt => {
+                // Of an older candidate it says nothing.
+                staged.undecided = staged.candidates.len() > 1;
+                if staged.tries.waits > 0 {
+                    return wait(staged, Ask::Ready, None, now, rules);
+                }
                 staged.tries.waits = 1;
                 staged.ask = Ask::Ready;
                 proceed(staged, rules)
             }
-            Ask::InDoubt => wait(staged, Ask::Ready, None, now, rules),
             Ask::Ready | Ask::Asked | Ask::Refused => reject(staged, now, rules),
         },
         Answer::No(Reason::Policy | Reason::Privilege | Reason::Unsupported, _) => match ask {
@@ -388,6 +404,7 @@ fn on_still_proved(
 ) -> Move {
     let until = match answer {
         Answer::Yes => {
+            tries.retire = true;
             let phase = Phase::Retiring { current, previous, retire_at, tries };
             return (phase, Some(Effect::Retire(previous)));
         }
@@ -458,6 +475,12 @@ fn refuse(staged: Staged) -> Move {
 fn halt(staged: Staged, why: Why) -> Move {
     let Staged { current, candidates, token, .. } = staged;
     (Phase::Halted { current, candidates, token, why }, None)
+}
+
+/// The target was asked, and nothing came of it. What an earlier ask may have done is looked at before the next one.
+fn not_asked(staged: Staged, pause: Option<Duration>, now: Timestamp, rules: &Rules) -> Move {
+    let ask = if staged.undecided { Ask::InDoubt } else { Ask::Ready };
+    wait(staged, ask, pause, now, rules)
 }
 
 fn wait(mut staged: Staged, ask: Ask, pause: Option<Duration>, now: Timestamp, rules: &Rules) -> Move {

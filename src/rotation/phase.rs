@@ -78,6 +78,10 @@ pub struct Staged {
     pub ask: Ask,
     /// Whether some ask in this rotation ended in doubt. From then on candidates are never dropped without proof.
     pub doubted: bool,
+    /// Whether the target may have taken a candidate for all that is known now: an ask ended in doubt, and no login has
+    /// been refused since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undecided: bool,
     /// What has been tried so far.
     pub tries: Tries,
 }
@@ -117,6 +121,9 @@ pub struct Tries {
     pub rejections: u32,
     /// Values refused by the target's policy.
     pub refusals: u32,
+    /// Whether the target was asked to retire the previous version: it may be useless by now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retire: bool,
 }
 
 /// Why a credential is halted.
@@ -228,6 +235,7 @@ impl Phase {
             by: By::Account,
             ask: Ask::Probing(0),
             doubted: true,
+            undecided: true,
             tries: Tries::default(),
         };
         (!staged.candidates.is_empty()).then_some(Self::Staged(staged))
@@ -255,10 +263,10 @@ impl Phase {
         }
     }
 
-    /// The version before the current one, while it stays valid beside it.
+    /// The version before the current one, while it stays valid beside it: until the target is asked to retire it (I2).
     pub fn previous(&self) -> Option<Version> {
         match self {
-            Self::Retiring { previous, .. } => Some(*previous),
+            Self::Retiring { previous, tries, .. } => (!tries.retire).then_some(*previous),
             Self::Resting { .. }
             | Self::Staged(_)
             | Self::Applied { .. }
@@ -295,7 +303,9 @@ impl Phase {
     /// between the ask and the proof, where the kind replaces.
     pub fn is_switching(&self) -> bool {
         match self {
-            Self::Staged(staged) => matches!(staged.ask, Ask::Asked | Ask::InDoubt | Ask::Probing(_)),
+            Self::Staged(staged) => {
+                staged.undecided || matches!(staged.ask, Ask::Asked | Ask::InDoubt | Ask::Probing(_))
+            }
             Self::Applied { .. } => true,
             Self::Resting { .. } | Self::Retiring { .. } | Self::Halted { .. } | Self::Ending { .. } => false,
         }

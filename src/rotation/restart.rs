@@ -17,7 +17,8 @@ pub fn on_restart(phase: &Phase, now: Timestamp, rules: &Rules) -> (Phase, Optio
         Phase::Staged(staged) => {
             let asked = staged.ask == Ask::Asked;
             let ask = if asked { Ask::InDoubt } else { staged.ask };
-            proceed(Staged { ask, doubted: staged.doubted || asked, ..staged.clone() }, rules)
+            let (doubted, undecided) = (staged.doubted || asked, staged.undecided || asked);
+            proceed(Staged { ask, doubted, undecided, ..staged.clone() }, rules)
         }
         Phase::Applied { candidates, .. } => (phase.clone(), candidates.last().copied().map(Effect::Verify)),
         Phase::Retiring { current, retire_at, .. } => {

@@ -460,3 +460,42 @@ fn the_account_of_a_lease_is_dropped_from_wherever_it_stands_and_until_it_is_gon
     let (phase, _) = walk(Phase::new(), &rules, begun);
     assert!(next(&phase, Event::End, at(0), &rules).is_err(), "not while the target is being asked");
 }
+
+#[test]
+fn i2_a_doubt_is_not_forgotten_when_the_ask_after_it_comes_to_nothing() {
+    let rules = Rules { prove_current: false, ..Rules::replacing() };
+    let in_doubt = [begin(2, By::Admin), answered(Step::Apply, 2, Answer::InDoubt)];
+    let reconciled = Event::Reconcile { candidate: Version(3), token: token() };
+    let (asked, effect) = walk(resting(1), &rules, in_doubt.into_iter().chain([reconciled]));
+    assert_eq!(effect, Some(Effect::Apply { version: Version(2), by: By::Admin }));
+    assert!(postpone(asked.clone()).is_switching(), "the target may have taken version 2");
+    for answer in [Answer::NotReached, Answer::No(Reason::Locked, None), Answer::No(Reason::Credential, None)] {
+        let (waiting, _) = walk(asked.clone(), &rules, [answered(Step::Apply, 2, answer)]);
+        assert!(waiting.is_switching(), "{answer:?}");
+        let (_, effect) = walk(waiting, &rules, [Event::Wake]);
+        assert_eq!(effect, Some(Effect::Verify(Version(2))), "{answer:?}");
+    }
+    // Too soon after what? A login tells.
+    let too_soon = Answer::No(Reason::TooSoon, Some(Duration::from_secs(86_400)));
+    let (looking, effect) = walk(asked, &rules, [answered(Step::Apply, 2, too_soon)]);
+    assert_eq!(effect, Some(Effect::Verify(Version(2))));
+    // It was not taken: the one before is handed out again, and the target's wait is kept to.
+    let refused = answered(Step::Verify, 2, Answer::No(Reason::Credential, None));
+    let (waiting, effect) = walk(looking, &rules, [refused, answered(Step::Apply, 2, too_soon)]);
+    assert!(!waiting.is_switching());
+    assert!(matches!(effect, Some(Effect::WaitUntil(_))), "{effect:?}");
+}
+
+#[test]
+fn i2_the_previous_version_is_not_handed_out_once_the_target_was_asked_to_retire_it() {
+    let rules = Rules { prove_current: false, ..Rules::overlapping(Duration::from_secs(60)) };
+    let promoted = [begin(2, By::Admin), answered(Step::Apply, 2, Answer::Yes), answered(Step::Verify, 2, Answer::Yes)];
+    let (in_grace, _) = walk(resting(1), &rules, promoted);
+    assert_eq!(in_grace.previous(), Some(Version(1)));
+    let proved_again = [Event::RetireNow, answered(Step::Verify, 2, Answer::Yes)];
+    let (asked, effect) = walk(in_grace, &rules, proved_again);
+    assert_eq!((asked.previous(), effect), (None, Some(Effect::Retire(Version(1)))));
+    let (in_doubt, _) = walk(asked, &rules, [answered(Step::Retire, 1, Answer::InDoubt)]);
+    let (looking, _) = on_restart(&in_doubt, at(1_000_000), &rules);
+    assert_eq!((looking.previous(), looking.live()), (None, vec![Version(2), Version(1)]));
+}

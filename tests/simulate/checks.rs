@@ -1,22 +1,29 @@
 //! What must hold after each thing that happens, and at the end.
 
-use keywheel::config::Credential;
-use keywheel::ids::CredentialName;
+use keywheel::ids::{CredentialName, Version};
 use keywheel::rotation::Phase;
 use keywheel::store::Record;
+use keywheel_protocol::Origin;
 
+use crate::handout::{handed_out, handed_out_beside};
 use crate::operator;
+use crate::rest::{opens, shut_out, version_opens};
 use crate::run::{Run, Settling};
-use crate::target::Moment;
+use crate::target::{Key, Moment};
 use crate::world::{Errand, Happening, Inner};
 
 pub(crate) fn after_each(run: &Run) {
     let mut inner = run.sim.0.borrow_mut();
+    if !std::mem::take(&mut inner.changed) {
+        return;
+    }
     if let Some(lost) = lost(run, &inner) {
         inner.broken(|| lost);
     }
-    if let Some(unproved) = unproved(&inner) {
-        inner.broken(|| unproved);
+    if run.scenario.honest
+        && let Some(useless) = useless(run, &inner)
+    {
+        inner.broken(|| useless);
     }
     if run.scenario.honest
         && let Some(halted) = halted(&inner).first()
@@ -29,11 +36,6 @@ pub(crate) fn after_each(run: &Run) {
 /// I1: whatever opens an account at a target is in the store, but for what was set there by hand.
 fn lost(run: &Run, inner: &Inner) -> Option<String> {
     for credential in run.scenario.config.credentials.values() {
-        let theirs = credential.rules.origin == keywheel_protocol::Origin::Theirs;
-        if theirs {
-            // The provider's key is valid before anybody here can know it; its label is what is stored.
-            continue;
-        }
         let Some(target) = inner.targets.get(&credential.target.name) else { continue };
         for (name, account) in &target.accounts {
             let of = if credential.lease.is_some() {
@@ -53,16 +55,17 @@ fn lost(run: &Run, inner: &Inner) -> Option<String> {
             if run.scenario.forgets && in_use != Some(name) {
                 continue;
             }
-            let known = |value: &str| {
-                account.by_hand.as_deref() == Some(value)
-                    || target.denied.iter().any(|denied| denied == value)
-                    || inner.disk.state.secrets.iter().any(|((owner, _), fields)| {
-                        *owner == of
-                            && fields.username() == Some(name)
-                            && fields.get("password").is_some_and(|password| password.expose() == value)
-                    })
+            // What the provider makes is valid before anybody here can know it. Its label is stored before, and by
+            // that it is found.
+            let label =
+                record.and_then(|record| label(&record.phase)).filter(|_| credential.rules.origin == Origin::Theirs);
+            let known = |key: &Key| {
+                account.by_hand.as_deref() == Some(&key.value)
+                    || target.denied.contains(&key.value)
+                    || label.is_some() && key.label.as_deref() == label
+                    || inner.disk.state.knows(&of, name, &key.value)
             };
-            let unknown = account.opens.iter().filter(|key| !known(&key.value)).count();
+            let unknown = account.opens.iter().filter(|key| !known(key)).count();
             // What came late stays valid beside what is known, where the target keeps several.
             if unknown > 0 && (run.scenario.honest || unknown == account.opens.len()) {
                 return Some(format!("I1: what opens {name} at {} is not in the store", credential.target.name));
@@ -72,17 +75,29 @@ fn lost(run: &Run, inner: &Inner) -> Option<String> {
     None
 }
 
-fn operator_name(of: &CredentialName, id: &str) -> CredentialName {
-    crate::scenario::name(&format!("{of}~{id}"))
+/// What is handed out at this moment and does not open its account, though nobody has interfered.
+fn useless(run: &Run, inner: &Inner) -> Option<String> {
+    let mut lasting = run.scenario.config.credentials.values().filter(|credential| credential.lease.is_none());
+    lasting.find_map(|credential| {
+        let record = inner.disk.state.records.get(&credential.name)?;
+        let handed_out = [handed_out(record, credential), handed_out_beside(record, credential)];
+        let useless = |version: &Version| !version_opens(inner, credential, *version);
+        let version = handed_out.into_iter().flatten().find(useless)?;
+        Some(format!("I2: {} hands out version {version}, which opens nothing: {:?}", record.name, record.phase))
+    })
 }
 
-/// I2: what is handed out has logged in.
-fn unproved(inner: &Inner) -> Option<String> {
-    inner.disk.state.records.values().find_map(|record| {
-        let current = record.phase.current()?;
-        let proved = inner.proved.contains(&(record.name.clone(), current));
-        (!proved).then(|| format!("I2: {} hands out version {current}, which never logged in", record.name))
-    })
+/// By which a provider's key can be found that is being made.
+fn label(phase: &Phase) -> Option<&str> {
+    match phase {
+        Phase::Staged(staged) => Some(staged.token.as_str()),
+        Phase::Applied { token, .. } | Phase::Halted { token, .. } => Some(token.as_str()),
+        Phase::Resting { .. } | Phase::Retiring { .. } | Phase::Ending { .. } => None,
+    }
+}
+
+fn operator_name(of: &CredentialName, id: &str) -> CredentialName {
+    crate::scenario::name(&format!("{of}~{id}"))
 }
 
 pub(crate) fn halted(inner: &Inner) -> Vec<CredentialName> {
@@ -123,7 +138,7 @@ pub(crate) fn has_settled(run: &mut Run) -> bool {
     }
     match settling {
         Settling::Begun => false,
-        Settling::First if run.scenario.honest && shut_out(run) => true,
+        Settling::First if run.scenario.honest && (shut_out(run) || unheard(run)) => true,
         Settling::First => {
             mend(run);
             begin(run, Settling::Mended(1));
@@ -157,6 +172,7 @@ pub(crate) fn has_settled(run: &mut Run) -> bool {
         Settling::Rotated(_) => {
             stays_halted(run);
             shut_out(run);
+            unheard(run);
             true
         }
     }
@@ -199,19 +215,6 @@ fn waits_for_its_admin(run: &Run, inner: &Inner, name: &CredentialName) -> bool 
     halted(inner).contains(&admin.name) || !opens(inner, admin)
 }
 
-/// Whether the current version opens its account.
-fn opens(inner: &Inner, credential: &Credential) -> bool {
-    let state = &inner.disk.state;
-    let current = state.records.get(&credential.name).and_then(|record| record.phase.current());
-    let fields = current.and_then(|current| state.secrets.get(&(credential.name.clone(), current)));
-    let login = fields.and_then(|fields| Some((fields.username()?, fields.get("password")?.expose())));
-    let opens = login.and_then(|(account, value)| {
-        let account = inner.targets.get(&credential.target.name)?.accounts.get(account)?;
-        account.opens.iter().any(|key| key.value == value).then_some(())
-    });
-    opens.is_some()
-}
-
 /// Operators see to what is halted: those that change others first.
 fn mend(run: &mut Run) {
     let halted = halted(&run.sim.0.borrow());
@@ -225,6 +228,16 @@ fn mend(run: &mut Run) {
     }
 }
 
+/// Whether something was handed out of which the audit log has never heard.
+fn unheard(run: &Run) -> bool {
+    let mut inner = run.sim.0.borrow_mut();
+    let unheard = inner.audit.unheard(inner.handouts.made.iter()).cloned();
+    if let Some((name, version)) = &unheard {
+        inner.broken(|| format!("I7: no record tells of version {version} of {name}, which was handed out"));
+    }
+    unheard.is_some()
+}
+
 fn stays_halted(run: &Run) -> bool {
     let mut inner = run.sim.0.borrow_mut();
     let halted = halted(&inner);
@@ -233,28 +246,4 @@ fn stays_halted(run: &Run) -> bool {
         inner.broken(|| format!("I4: {name} stays halted: {why:?}"));
     }
     !halted.is_empty()
-}
-
-/// Whether what is in the store does not open its account, or more than that opens it.
-fn shut_out(run: &Run) -> bool {
-    let mut inner = run.sim.0.borrow_mut();
-    let inner = &mut *inner;
-    for credential in run.scenario.config.credentials.values() {
-        let Some(target) = inner.targets.get(&credential.target.name) else { continue };
-        if credential.lease.is_some() {
-            let model = format!("{}_", credential.accounts[0]);
-            if let Some(left) = target.accounts.keys().find(|account| account.starts_with(&model)) {
-                let left = left.clone();
-                inner.broken(|| format!("I4: the account {left} of a lease stays behind"));
-                return true;
-            }
-            continue;
-        }
-        if !opens(inner, credential) {
-            let name = credential.name.clone();
-            inner.broken(|| format!("I1: the current version of {name} does not open its account"));
-            return true;
-        }
-    }
-    false
 }

@@ -56,6 +56,16 @@ impl State {
         }
     }
 
+    /// Whether a version of this credential opens this account with this value.
+    pub(crate) fn knows(&self, name: &CredentialName, account: &str, value: &str) -> bool {
+        let of = (name.clone(), Version(0))..=(name.clone(), Version(u32::MAX));
+        // The newest is the likeliest.
+        self.secrets.range(of).rev().any(|(_, fields)| {
+            fields.get("password").is_some_and(|password| password.expose() == value)
+                && fields.username() == Some(account)
+        })
+    }
+
     fn duplicate(&self) -> Self {
         let secrets = self.secrets.iter().map(|(key, fields)| (key.clone(), fields.duplicate()));
         Self { records: self.records.clone(), secrets: secrets.collect(), notes: self.notes.clone() }

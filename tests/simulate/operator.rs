@@ -47,9 +47,9 @@ pub(crate) fn take_over(run: &Run) {
             retired: None,
         });
         batch.push(Change::PutRecord(Box::new(record)));
+        inner.handouts.proved(&credential.name, version, &value);
         let fields = Fields::login(account, Secret::new(value));
         batch.push(Change::PutSecret { name: credential.name.clone(), version, fields });
-        inner.proved.insert((credential.name.clone(), version));
     }
     inner.disk.commit(batch);
 }
@@ -63,11 +63,16 @@ fn any(run: &Run, fits: impl Fn(&Record, &Inner) -> bool) -> Option<CredentialNa
 
 /// One of the commands, whether it makes sense now or not.
 pub(crate) fn does_something(run: &mut Run) {
-    let which = run.sim.0.borrow_mut().dice.below(10);
     let name = any(run, |_, _| true);
+    does_something_to(run, name);
+}
+
+/// The same to this one.
+pub(crate) fn does_something_to(run: &mut Run, name: Option<CredentialName>) {
+    let which = run.sim.0.borrow_mut().dice.below(11);
     match (which, name) {
         (0..=2, Some(name)) => {
-            let retire_now = run.sim.0.borrow_mut().dice.chance(200);
+            let retire_now = run.sim.0.borrow_mut().dice.chance(300);
             rotates(run, name, retire_now);
         }
         (3, Some(name)) => resumes(run, name),
@@ -75,14 +80,16 @@ pub(crate) fn does_something(run: &mut Run) {
             reconciles(run, name);
         }
         (5 | 6, _) => leases(run),
-        (7, _) => {
-            if let Some(name) = any(run, |record, _| record.lease.is_some()) {
+        (7, name) => {
+            let lease = name.filter(|name| name.leased().is_some());
+            if let Some(name) = lease.or_else(|| any(run, |record, _| record.lease.is_some())) {
                 let (reply, _) = oneshot::channel();
                 run.tell(Message::Command(Command::EndLease { name, reply }));
             }
         }
         (8, _) => reloads(run),
         (9, Some(name)) => imports(run, name),
+        (10, _) => accepts_clock(run),
         _ => {}
     }
 }
@@ -176,6 +183,7 @@ pub(crate) fn set_by_hand(run: &mut Run, name: &CredentialName) {
     if let Some(target) = inner.targets.get_mut(&credential.target.name) {
         target.set_by_hand(&account, &value);
     }
+    inner.changed = true;
 }
 
 /// An operator gives keywheel the value that opens the account now: the budget is asked, the login is tried.
@@ -239,7 +247,9 @@ pub(crate) fn adopts(run: &mut Run, name: &CredentialName, account: &str, value:
     {
         let mut inner = run.sim.0.borrow_mut();
         let next = inner.disk.state.records.get(name).map(|record| record.next_version);
-        inner.proved.extend(next.map(|next| (name.clone(), next)));
+        if let Some(next) = next {
+            inner.handouts.proved(name, next, &value);
+        }
     }
     let fields = Fields::login(account, Secret::new(value));
     let (reply, answer) = oneshot::channel();

@@ -11,10 +11,12 @@ use keywheel_protocol::Reply;
 use crate::checks;
 use crate::dice::Dice;
 use crate::faults::Fault;
+use crate::handout;
 use crate::operator;
 use crate::scenario::{Scenario, Weather};
+use crate::sim::Sim;
 use crate::target::Moment;
-use crate::world::{DEADLINE, Fate, Happening, Inner, Sim, Tally};
+use crate::world::{DEADLINE, Fate, Happening, Inner, Tally};
 
 const MINUTE: Moment = 60_000;
 const HOUR: Moment = 60 * MINUTE;
@@ -134,7 +136,7 @@ impl Run {
         some(600, 4, || Happening::TargetSaves);
         some(weather.crash, 3, || Happening::Crash);
         some(weather.crash, 2, || Happening::PowerCut);
-        some(700, 12, || Happening::Operator);
+        some(700, 6, || Happening::Operator);
         inner.later(lasts, Happening::AllWell);
     }
 
@@ -186,6 +188,7 @@ impl Run {
                 let mut inner = self.sim.0.borrow_mut();
                 inner.note(|| "the targets restart".to_owned());
                 inner.targets.values_mut().for_each(crate::target::Target::restart);
+                inner.changed = true;
             }
             Happening::TargetSaves => {
                 self.sim.0.borrow_mut().targets.values_mut().for_each(crate::target::Target::save)
@@ -206,6 +209,7 @@ impl Run {
             }
             Happening::ByHand => operator::changes_by_hand(self),
             Happening::Operator => operator::does_something(self),
+            Happening::OperatorAt(name) => operator::does_something_to(self, Some(name)),
             Happening::Proved(name, account, value) => operator::adopts(self, &name, &account, value),
             Happening::ComesAgain(name) => operator::comes_again(self, name),
             Happening::AllWell => self.all_well(),
@@ -217,6 +221,10 @@ impl Run {
             let mut inner = self.sim.0.borrow_mut();
             inner.life += 1;
             inner.note(|| "the daemon starts".to_owned());
+            inner.audit.boot();
+            // A commit whose flush failed may have come true.
+            handout::look_at_all(&mut inner);
+            inner.changed = true;
             (inner.config.clone(), inner.life)
         };
         let Ok((mut engine, handle)) = Engine::new(self.sim.clone(), config) else {
@@ -229,6 +237,10 @@ impl Run {
         if life == 1 {
             inner.later(HOUR, Happening::Maintain);
         }
+        let in_flight = |record: &&keywheel::store::Record| record.phase.is_in_flight();
+        let names: Vec<CredentialName> =
+            inner.disk.state.records.values().filter(in_flight).map(|record| record.name.clone()).collect();
+        names.iter().for_each(|name| inner.disturb(name));
     }
 
     /// Gives the engine a message, and now and then the next one with it.
@@ -265,8 +277,11 @@ impl Run {
             inner.broken(|| format!("I5: {step:?} of {name} has locked an account out"));
         }
         let Some(errand) = inner.errands.get_mut(&id) else { return };
-        if let (keywheel_protocol::Step::Verify, Reply::Yes(_)) = (errand.ask.step, &reply) {
-            inner.proved.insert((errand.name.clone(), errand.version));
+        inner.changed = true;
+        if let (keywheel_protocol::Step::Verify, Reply::Yes(_), Some((_, value))) =
+            (errand.ask.step, &reply, &errand.ask.subject)
+        {
+            inner.handouts.proved(&errand.name, errand.version, value);
         }
         let (name, step, version) = (errand.name.clone(), errand.ask.step, errand.version);
         let (fate, entered) = (errand.fate, errand.ask.entered);
@@ -334,6 +349,8 @@ impl Run {
         if power_cut {
             inner.tally.power_cuts += 1;
             inner.reboot();
+            let now = inner.now;
+            inner.audit.power_cut(now);
             if inner.dice.chance(30) && self.settling.is_none() {
                 inner.note(|| "the clock has lost the time".to_owned());
                 inner.skew = -630_000_000_000;
@@ -349,7 +366,9 @@ impl Run {
                 inner.errands.remove(&id);
             }
         }
-        let delay = inner.dice.between(100, 10 * MINUTE);
+        // It is started again at once, or somebody has to.
+        let delay =
+            if inner.dice.chance(500) { inner.dice.between(50, 2000) } else { inner.dice.between(100, 10 * MINUTE) };
         inner.later(delay, Happening::Boot);
     }
 

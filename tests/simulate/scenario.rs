@@ -49,6 +49,10 @@ pub(crate) struct Weather {
     pub(crate) by_hand: u64,
     pub(crate) target_restart: u64,
     pub(crate) crash: u64,
+    /// Of a commit or the start of a step: an operator does something to the same credential while it is on its way.
+    pub(crate) operator: u64,
+    /// Of a step: what it is about can't be written into the escrow log, so it is not begun.
+    pub(crate) escrow_fails: u64,
 }
 
 /// One run's world before it begins.
@@ -100,7 +104,15 @@ impl Scenario {
     /// A world in which nothing goes wrong, with accounts that change their own passwords by these schedules. Eight
     /// rotations run at once.
     pub(crate) fn calm(schedules: impl IntoIterator<Item = (CredentialName, schedule::Spec)>) -> Self {
-        let target = target(0, None, false, false, 8);
+        Self::calm_below(None, schedules)
+    }
+
+    /// The same with one that may change the others.
+    pub(crate) fn calm_below(
+        admin: Option<CredentialName>,
+        schedules: impl IntoIterator<Item = (CredentialName, schedule::Spec)>,
+    ) -> Self {
+        let target = target(0, admin, false, false, 8);
         let lockout = Lockout { failures: 5, window: Duration::from_secs(900) };
         let mut dice = Dice::new(0);
         let made = |(name, spec)| {
@@ -146,6 +158,8 @@ fn weather(dice: &mut Dice, honest: bool) -> Weather {
         by_hand: of(300, 1000),
         target_restart: of(300, 1000),
         crash: of(500, 1000),
+        operator: of(500, 100),
+        escrow_fails: of(100, 300),
     };
     if honest {
         // A change that comes after the next one takes that one back.
@@ -289,7 +303,7 @@ fn credential(
         initial: None,
         seed,
         verify: (lease.is_none() && dice.chance(600)).then(|| Duration::from_secs(dice.between(600, 24 * HOUR))),
-        on_drift: OnDrift::Serve,
+        on_drift: if dice.chance(500) { OnDrift::Serve } else { OnDrift::Hold },
         lease,
     }
 }

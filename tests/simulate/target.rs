@@ -11,7 +11,7 @@ pub(crate) type Moment = u64;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
     pub(crate) value: String,
-    label: Option<String>,
+    pub(crate) label: Option<String>,
 }
 
 #[derive(Default)]
@@ -41,9 +41,9 @@ pub(crate) struct Target {
     pub(crate) lag: Moment,
     /// One value of so many offends the password policy.
     pub(crate) picky: u64,
-    /// Accounts that were locked by failed logins.
     /// Values that it took and denied: nobody can be blamed for forgetting them.
     pub(crate) denied: Vec<String>,
+    /// Accounts that were locked by failed logins.
     pub(crate) lockouts: u32,
     keys_made: u32,
 }

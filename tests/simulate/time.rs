@@ -40,7 +40,11 @@ fn moment(text: &str) -> Timestamp {
 
 /// A running daemon with these schedules, begun when the clock shows `begun`.
 fn running(begun: Timestamp, schedules: impl IntoIterator<Item = (CredentialName, Spec)>) -> Run {
-    let mut run = Run::new(Dice::new(1), Scenario::calm(schedules), Fault::None, false);
+    in_world(begun, Scenario::calm(schedules))
+}
+
+fn in_world(begun: Timestamp, scenario: Scenario) -> Run {
+    let mut run = Run::new(Dice::new(1), scenario, Fault::None, false);
     run.sim.0.borrow_mut().skew = begun.0 - BEGIN.0;
     run.boot();
     run
@@ -92,7 +96,8 @@ fn five_hundred() -> impl Iterator<Item = (CredentialName, Spec)> {
     })
 }
 
-/// All that was due while nothing could be done is rotated once, evenly over the spread, the longest overdue first.
+/// All that was due while nothing could be done is rotated once, evenly over the spread, of equal periods the longest
+/// overdue first.
 fn assert_spread(run: &Run, due: &BTreeMap<CredentialName, Timestamp>, since: Timestamp) {
     let mut begun = Vec::new();
     for (name, due) in due {
@@ -131,6 +136,62 @@ fn five_hundred_overdue_at_the_start_are_spread_and_the_longest_overdue_comes_fi
     off(&mut run, 2000);
     run.pass(SPREAD);
     assert_spread(&run, &due, since);
+    all_is_well(&run);
+}
+
+#[test]
+fn of_what_is_overdue_that_comes_first_that_changes_others_and_then_what_has_most_outlived_its_period() {
+    let expressions = [
+        ("yearly-admin", "0 3 2 12 *"),
+        ("hourly", "0 * * * *"),
+        ("daily", "0 3 * * *"),
+        ("weekly", "0 3 * * WED"),
+        ("yearly", "0 3 24 11 *"),
+    ];
+    let schedules = expressions.map(|(credential, expression)| (name(credential), cron(expression)));
+    let scenario = Scenario::calm_below(Some(name("yearly-admin")), schedules);
+    let mut run = in_world(moment("2026-11-23T12:30:00+01:00"), scenario);
+    run.pass(MINUTE);
+    off(&mut run, 10 * DAY);
+    run.pass(SPREAD);
+    let mut begun = expressions.map(|(credential, _)| (rotations(&run, &name(credential))[0], credential));
+    begun.sort_unstable();
+    assert_eq!(begun.map(|(_, credential)| credential), expressions.map(|(credential, _)| credential));
+    all_is_well(&run);
+}
+
+#[test]
+fn what_an_operator_asked_for_and_had_to_wait_is_not_spread_and_waits_for_no_window() {
+    let window = Spec { missed: Missed::NextWindow, window: Some("02:00-04:00".to_owned()), ..cron("0 3 * * *") };
+    let many = (0..40).map(|number| (name(&format!("c{number}")), window.clone()));
+    let mut run = running(moment("2026-11-23T12:00:00+01:00"), many);
+    run.pass(MINUTE);
+    // More than may run at once.
+    let asked_for: Vec<CredentialName> = (0..20).map(|number| name(&format!("c{number}"))).collect();
+    assert!(asked_for.iter().all(|name| operator::rotates(&mut run, name.clone(), false)));
+    off(&mut run, DAY + HOUR);
+    run.pass(MINUTE);
+    assert!(asked_for.iter().all(|name| rotations(&run, name).len() == 1));
+    assert_eq!(rotations(&run, &name("c20")), [], "it was only due");
+    all_is_well(&run);
+}
+
+#[test]
+fn a_clock_that_was_accepted_stays_so_when_the_daemon_dies_at_once() {
+    let (mut run, one) = with_one("2026-11-23T12:00:00+01:00", cron("0 3 * * *"));
+    let right = run.sim.0.borrow().skew;
+    set_clock(&mut run, moment("2040-06-01T12:00:00+02:00"));
+    run.pass(MINUTE);
+    operator::accepts_clock(&mut run);
+    run.tell(Message::Maintain);
+    run.sim.0.borrow_mut().skew = right;
+    run.pass(MINUTE);
+    operator::accepts_clock(&mut run);
+    run.engine = None;
+    run.asleep(1000);
+    run.boot();
+    run.pass(DAY);
+    assert!(rotations(&run, &one).contains(&moment("2026-11-24T03:00:00+01:00")));
     all_is_well(&run);
 }
 

@@ -1,32 +1,29 @@
-//! The engine's world as a model: one disk, one clock, targets, and what goes wrong with them.
+//! The world as a model: one disk, one clock, targets, and what goes wrong with them.
 
-use std::cell::RefCell;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt;
-use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
-use keywheel::audit::{AuditError, Head};
 use keywheel::config::Config;
-use keywheel::engine::advance::Notice;
-use keywheel::engine::{Books, EngineHandle, Job, World};
 use keywheel::ids::{CredentialName, TargetName, Version};
-use keywheel::rotation::Machine;
-use keywheel::store::{Batch, Record, StoreError};
 use keywheel::time::Timestamp;
-use keywheel_protocol::{By, Fields, Origin, Reply, Step, Strategy};
+use keywheel_protocol::{Reply, Step, Strategy};
 
+use crate::audit::Audit;
 use crate::dice::Dice;
 use crate::disk::Disk;
 use crate::faults::Fault;
+use crate::handout::{self, Ledger};
 use crate::scenario::{BEGIN, Scenario, Weather};
 use crate::target::{Ask, Moment, Target};
 
 /// How long a worker may take for a step.
 pub(crate) const DEADLINE: Moment = 30_000;
+
+/// How long after a commit an operator comes at the latest: a step that nothing goes wrong with takes 600 ms, and what a
+/// start finds is taken up a second after it.
+const SOON: Moment = 1500;
 
 /// Something that will happen.
 #[derive(Debug)]
@@ -48,6 +45,8 @@ pub(crate) enum Happening {
     DiskEmptied,
     ByHand,
     Operator,
+    /// An operator does something to this credential.
+    OperatorAt(CredentialName),
     /// An operator has tried a password at the target; the engine is told.
     Proved(CredentialName, String, String),
     /// An operator who was told to wait.
@@ -117,7 +116,7 @@ pub(crate) struct Inner {
     pub(crate) now: Moment,
     /// By how much the wall clock is wrong, in milliseconds.
     pub(crate) skew: i64,
-    booted: Moment,
+    pub(crate) booted: Moment,
     pub(crate) disk: Disk,
     pub(crate) targets: BTreeMap<TargetName, Target>,
     queue: BinaryHeap<Reverse<(Moment, u64)>>,
@@ -129,25 +128,21 @@ pub(crate) struct Inner {
     /// The process has ended, or the power is gone: nothing that it does reaches the world.
     pub(crate) dead: Option<Happening>,
     pub(crate) config: Arc<Config>,
-    fault: Fault,
-    /// Versions whose rotation the audit log knows, in this life of the daemon.
-    pub(crate) told: BTreeSet<(CredentialName, Version)>,
-    /// Versions that have logged in.
-    pub(crate) proved: BTreeSet<(CredentialName, Version)>,
+    pub(crate) fault: Fault,
+    pub(crate) audit: Audit,
+    pub(crate) handouts: Ledger,
     pub(crate) tally: Tally,
     pub(crate) broken: Option<String>,
     /// Commits that changed something, to see whether the engine is at rest.
     pub(crate) moved: bool,
+    /// Something has changed in the store or at a target since the invariants were last looked at.
+    pub(crate) changed: bool,
     /// Passwords that operators are about to try.
     pub(crate) proofs: u32,
     /// Faults have ended.
     pub(crate) well: bool,
     pub(crate) story: Option<Vec<String>>,
 }
-
-/// A handle on it; the engine has one and the run has one.
-#[derive(Clone)]
-pub(crate) struct Sim(pub(crate) Rc<RefCell<Inner>>);
 
 impl Inner {
     pub(crate) fn new(dice: Dice, scenario: &Scenario, fault: Fault, with_story: bool) -> Self {
@@ -176,11 +171,12 @@ impl Inner {
             dead: None,
             config: scenario.config.clone(),
             fault,
-            told: BTreeSet::new(),
-            proved: BTreeSet::new(),
+            audit: Audit::default(),
+            handouts: Ledger::default(),
             tally: Tally::default(),
             broken: None,
             moved: false,
+            changed: true,
             proofs: 0,
             well: false,
             story: with_story.then(Vec::new),
@@ -238,11 +234,30 @@ impl Inner {
         self.booted = self.now;
     }
 
-    fn fate(&mut self, step: Step, strategy: Strategy) -> Fate {
+    /// What a commit has left for those who fetch, and what operators make of it.
+    pub(crate) fn committed(&mut self, names: &[CredentialName]) {
+        for name in names {
+            handout::look(self, name);
+            self.disturb(name);
+        }
+        self.changed = true;
+        self.moved = true;
+    }
+
+    /// Now and then an operator does something to a credential while its step is on its way, at the target, or on its way
+    /// back.
+    pub(crate) fn disturb(&mut self, name: &CredentialName) {
+        if self.dice.chance(self.weather.operator) {
+            let soon = self.dice.below(SOON);
+            self.later(soon, Happening::OperatorAt(name.clone()));
+        }
+    }
+
+    pub(crate) fn fate(&mut self, step: Step, strategy: Strategy) -> Fate {
         use keywheel_protocol::Reason;
         let weather = self.weather.clone();
         let dice = &mut self.dice;
-        if dice.chance(weather.unreachable) {
+        if dice.chance(weather.unreachable) || dice.chance(weather.escrow_fails) {
             return Fate::Unreachable;
         }
         if dice.chance(weather.hang) {
@@ -272,7 +287,7 @@ impl Inner {
         Fate::Done
     }
 
-    fn send(&mut self, errand: Errand) {
+    pub(crate) fn send(&mut self, errand: Errand) {
         self.tally.steps += 1;
         let fate = errand.fate;
         let way = self.dice.between(1, 400);
@@ -287,186 +302,5 @@ impl Inner {
                 self.later(way, Happening::Perform(id));
             }
         }
-    }
-}
-
-fn login_of(fields: &Fields) -> Option<(String, String)> {
-    Some((fields.username()?.to_owned(), fields.get("password")?.expose().to_owned()))
-}
-
-impl Books for Sim {
-    fn record(&self, name: &CredentialName) -> Result<Option<Record>, StoreError> {
-        Ok(self.0.borrow().disk.state.records.get(name).cloned())
-    }
-
-    fn secret(&self, name: &CredentialName, version: Version) -> Result<Option<Fields>, StoreError> {
-        Ok(self.0.borrow().disk.state.secrets.get(&(name.clone(), version)).map(Fields::duplicate))
-    }
-
-    fn note(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.0.borrow().disk.state.notes.get(key).cloned())
-    }
-
-    fn due(&self, until: Timestamp, limit: usize) -> Result<Vec<Record>, StoreError> {
-        let inner = self.0.borrow();
-        let due = inner.disk.state.records.values().filter(|record| record.wakes().is_some_and(|at| at <= until));
-        let mut due: Vec<Record> = due.cloned().collect();
-        due.sort_by_key(|record| record.wakes());
-        due.truncate(limit);
-        Ok(due)
-    }
-
-    fn unsettled(&self) -> Result<Vec<Record>, StoreError> {
-        let at_rest = |record: &&Record| !matches!(record.phase, keywheel::rotation::Phase::Resting { .. });
-        Ok(self.0.borrow().disk.state.records.values().filter(at_rest).cloned().collect())
-    }
-
-    fn records(&self) -> Box<dyn Iterator<Item = Result<Record, StoreError>> + '_> {
-        let all: Vec<Record> = self.0.borrow().disk.state.records.values().cloned().collect();
-        Box::new(all.into_iter().map(Ok))
-    }
-}
-
-impl World for Sim {
-    type Books = Self;
-
-    fn books(&self) -> &Self {
-        self
-    }
-
-    fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
-        let mut inner = self.0.borrow_mut();
-        let stopped = |why: &str| StoreError::Stopped { why: why.to_owned() };
-        if inner.dead.is_some() || inner.disk.stopped {
-            return Err(stopped("it is stopped"));
-        }
-        if inner.disk.full {
-            return Err(StoreError::NoSpace { doing: "append to", path: PathBuf::new() });
-        }
-        inner.tally.commits += 1;
-        let weather = inner.weather.clone();
-        if inner.dice.chance(weather.cut_at_commit) {
-            // Before it, within it, after it; with the power or without.
-            if inner.dice.chance(500) {
-                inner.disk.commit(batch);
-            }
-            let of = if inner.dice.chance(500) { Happening::PowerCut } else { Happening::Crash };
-            inner.die(of);
-            return Err(stopped("the process has ended"));
-        }
-        if inner.dice.chance(weather.flush_fails) {
-            inner.note(|| "a flush fails".to_owned());
-            inner.disk.commit_in_doubt(batch);
-            // Somebody restarts the daemon, by and by.
-            let delay = inner.dice.between(1, 3_600_000);
-            inner.later(delay, Happening::Crash);
-            return Err(stopped("the flush failed"));
-        }
-        if inner.fault == Fault::FlushesAfterTheEffect {
-            inner.disk.commit_unflushed(batch);
-        } else {
-            inner.disk.commit(batch);
-        }
-        inner.moved = true;
-        Ok(())
-    }
-
-    fn maintain(&mut self) -> Result<(), StoreError> {
-        Ok(())
-    }
-
-    fn has_room(&self) -> bool {
-        let inner = self.0.borrow();
-        !inner.disk.full && !inner.disk.stopped
-    }
-
-    fn now(&self) -> Timestamp {
-        self.0.borrow().wall()
-    }
-
-    fn since_boot(&self) -> Duration {
-        let inner = self.0.borrow();
-        Duration::from_millis(inner.now - inner.booted)
-    }
-
-    fn random(&mut self, bytes: &mut [u8]) -> bool {
-        self.0.borrow_mut().dice.fill(bytes);
-        true
-    }
-
-    fn tell(&mut self, name: &CredentialName, notice: &Notice) -> Result<(), AuditError> {
-        let mut inner = self.0.borrow_mut();
-        if inner.dead.is_some() {
-            return Ok(());
-        }
-        let often = inner.weather.audit_fails;
-        if inner.dice.chance(often) {
-            inner.note(|| format!("{name}: {notice:?} can't be written into the audit log"));
-            let cause = Arc::new(std::io::Error::other("no space"));
-            return Err(AuditError::System { path: PathBuf::new(), doing: "written", cause });
-        }
-        inner.note(|| format!("{name}: {notice:?}"));
-        match notice {
-            Notice::Began(version) | Notice::Restaged(version) | Notice::Resumed(version) => {
-                inner.told.insert((name.clone(), *version));
-            }
-            Notice::Promoted(_) => inner.tally.promotions += 1,
-            Notice::Halted(..) => inner.tally.halts += 1,
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn sync_audit(&mut self) -> Result<Head, AuditError> {
-        Ok(Head { sequence: 0, digest: [0; 32] })
-    }
-
-    fn phases_moved(&mut self) {}
-
-    fn configured(&mut self, config: Arc<Config>) {
-        self.0.borrow_mut().config = config;
-    }
-
-    fn start(&mut self, job: Job, _engine: &EngineHandle) {
-        let mut inner = self.0.borrow_mut();
-        if inner.dead.is_some() {
-            return;
-        }
-        let often = inner.weather.cut_at_step;
-        if inner.dice.chance(often) {
-            let of = if inner.dice.chance(500) { Happening::PowerCut } else { Happening::Crash };
-            inner.die(of);
-            // The worker may have been started before that.
-            if inner.dice.chance(500) {
-                return;
-            }
-        }
-        let Job { credential, name, step, version, request } = job;
-        let request = match request {
-            Ok(request) => request,
-            Err(why) => return inner.broken(|| format!("{name} {step:?} {version} can't be asked: {why}")),
-        };
-        let ask = Ask {
-            step,
-            strategy: credential.strategy,
-            theirs: credential.rules.origin == Origin::Theirs,
-            account: credential.accounts.last().cloned().unwrap_or_default(),
-            subject: request.subject.as_ref().and_then(login_of),
-            login: request.login.as_ref().and_then(|login| login_of(&login.fields)),
-            by_admin: request.login.as_ref().is_some_and(|login| login.by == By::Admin),
-            label: request.token,
-            entered: false,
-        };
-        if step == Step::Apply && !inner.told.contains(&(name.clone(), version)) {
-            inner.broken(|| format!("I7: {name} {version} is set, and the audit log knows nothing of it"));
-        }
-        let fate = inner.fate(step, credential.strategy);
-        let life = inner.life;
-        let target = credential.target.name.clone();
-        inner.send(Errand { name, target, version, ask, fate, life, reply: None });
-    }
-
-    fn machine(&self) -> Machine {
-        self.0.borrow().fault.machine()
     }
 }

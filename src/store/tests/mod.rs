@@ -119,6 +119,7 @@ fn staged(number: usize) -> Record {
         by: By::Account,
         ask: Ask::Ready,
         doubted: false,
+        undecided: false,
         tries: Tries::default(),
     });
     Record { phase, ..record(number, None) }
