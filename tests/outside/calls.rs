@@ -9,7 +9,7 @@ use std::time::Duration;
 use age::secrecy::ExposeSecret;
 
 use crate::kit::{Fetched, begin, fetch, rotate, serves_or_ends, settled, succeeds, try_fetch};
-use crate::patient::{PARTS, Patient};
+use crate::patient::{Case, PARTS, Patient};
 use crate::support::strace::{self, CHANGES, Strace, tampered};
 use crate::support::{Daemon, PATIENCE, within};
 
@@ -176,17 +176,19 @@ fn i1_a_flush_that_fails_at_any_call_of_a_rotation_loses_nothing() {
 
 /// Kills this command at each of its calls; then the same command finishes what was begun, and the password is still
 /// handed out.
-fn kills_of(mut patient: Patient, aside: &Path, command: &[&str], secret: &Fetched) {
+fn kills_of(case: Case) {
+    let Case { mut patient, aside, command, secret } = case;
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
     each_hit(&format!("kills of keywheel {}", command[0]), CHANGES, |call, n| {
-        patient.put_back(aside);
-        let place = patient.killed_command(command, call, n)?;
-        let again = patient.daemon.keywheel(command, "");
+        patient.put_back(&aside);
+        let place = patient.killed_command(&command, call, n)?;
+        let again = patient.daemon.keywheel(&command, "");
         let said = [&again.stdout[..], &again.stderr[..]].map(String::from_utf8_lossy).concat();
         // A restore that was done but for its last words.
         assert!(again.status.success() || said.contains("there is a store"), "{place}: {said}");
         patient.daemon.start();
         settled(&patient.daemon, "app/web");
-        assert_eq!(&fetch(&patient.daemon, "app/web"), secret, "{place}");
+        assert_eq!(fetch(&patient.daemon, "app/web"), secret, "{place}");
         patient.daemon.sigterm();
         Some(place)
     });
@@ -194,50 +196,17 @@ fn kills_of(mut patient: Patient, aside: &Path, command: &[&str], secret: &Fetch
 
 #[test]
 fn i1_no_kill_at_any_call_of_a_rekey_loses_the_password() {
-    for deep in [&[][..], &["--deep"]] {
-        let mut patient = Patient::new("");
-        let secret = fetch(&patient.daemon, "app/web");
-        patient.daemon.sigterm();
-        let aside = patient.saved("aside", &PARTS);
-        let config = patient.daemon.config.display().to_string();
-        kills_of(patient, &aside, &[&["rekey", "--config", &config], deep].concat(), &secret);
+    for deep in [false, true] {
+        kills_of(Case::rekey(deep));
     }
 }
 
 #[test]
 fn i1_no_kill_at_any_call_of_a_repair_loses_the_password() {
-    let mut patient = Patient::new("");
-    let secret = rotate(&patient.daemon, "app/web");
-    patient.daemon.sigterm();
-    let journal = patient.daemon.scratch.at("state/store/journal");
-    let mut bytes = fs::read(&journal).expect("the journal");
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::write(&journal, bytes).expect("damaged");
-    let aside = patient.saved("aside", &PARTS);
-    let config = patient.daemon.config.display().to_string();
-    // A copy that a kill leaves there.
-    let scratch = patient.daemon.scratch.folder("copies", 0o700).display().to_string();
-    kills_of(patient, &aside, &["doctor", "--repair", "--scratch", &scratch, "--config", &config], &secret);
+    kills_of(Case::repair());
 }
 
 #[test]
 fn i1_no_kill_at_any_call_of_a_restore_leaves_half_a_store() {
-    let identity = age::x25519::Identity::generate();
-    let recipient = identity.to_public().to_string();
-    let command = env!("CARGO_BIN_EXE_keywheel");
-    let mut patient = Patient::new(&format!("[backup]\nrecipients = [{recipient:?}]\ncommand = {command:?}\n"));
-    let key = patient.daemon.scratch.file("operator.key", identity.to_string().expose_secret(), 0o600);
-    let file = patient.daemon.scratch.at("keywheel.age").display().to_string();
-    let secret = fetch(&patient.daemon, "app/web");
-    patient.daemon.keywheel_ok(&["backup", &file], "");
-    patient.daemon.sigterm();
-    // A host that has lost everything but its configuration.
-    for lost in ["state/store", "log/audit.jsonl", "log/audit.jsonl.position", "master.key"] {
-        assert!(succeeds(Command::new("rm").arg("-r").arg(patient.daemon.scratch.at(lost))));
-    }
-    let aside = patient.saved("aside", &PARTS[..3]);
-    let config = patient.daemon.config.display().to_string();
-    let key = key.display().to_string();
-    kills_of(patient, &aside, &["restore", &file, "-i", &key, "--config", &config], &secret);
+    kills_of(Case::restore());
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::backup::{content, operator, path, section};
 use crate::calls::{WRITES, each_hit, strace_log};
 use crate::kit::{Fetched, SmallDisk, fetch, rotate, serves_or_ends, settled, succeeds};
-use crate::patient::{PARTS, Patient};
+use crate::patient::{Case, Patient, backed_up};
 use crate::support::strace::{self, CHANGES, tampered};
 use crate::support::{Daemon, Scratch};
 
@@ -32,12 +32,14 @@ fn left(daemon: &Daemon) -> Option<PathBuf> {
 
 /// Has this command refused at each of its calls. It ends well or says why not; then the same command finishes what was
 /// begun, and the password is still handed out.
-fn refusals_of(mut patient: Patient, aside: &Path, command: &[&str], secret: &Fetched) {
+fn refusals_of(case: Case) {
+    let Case { mut patient, aside, command, secret } = case;
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
     for (mut calls, error, words) in refusals() {
         calls.push("write");
         each_hit(&format!("{error} within keywheel {}", command[0]), &calls, |call, n| {
-            patient.put_back(aside);
-            let (output, place) = patient.tampered_command(command, call, &format!("error={error}"), n);
+            patient.put_back(&aside);
+            let (output, place) = patient.tampered_command(&command, call, &format!("error={error}"), n);
             let place = place?;
             let said = [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy).concat();
             // No disk refuses these: what wakes a thread, and what goes to a rotator that is asked what it takes.
@@ -58,7 +60,7 @@ fn refusals_of(mut patient: Patient, aside: &Path, command: &[&str], secret: &Fe
                 }
                 code => panic!("{code:?} {place}: {said}"),
             }
-            let again = patient.daemon.keywheel(command, "");
+            let again = patient.daemon.keywheel(&command, "");
             let words = [&again.stdout[..], &again.stderr[..]].map(String::from_utf8_lossy).concat();
             assert!(
                 again.status.success() || words.contains("there is a store"),
@@ -66,7 +68,7 @@ fn refusals_of(mut patient: Patient, aside: &Path, command: &[&str], secret: &Fe
             );
             patient.daemon.start();
             settled(&patient.daemon, "app/web");
-            assert_eq!(&fetch(&patient.daemon, "app/web"), secret, "{place}: {said}");
+            assert_eq!(fetch(&patient.daemon, "app/web"), secret, "{place}: {said}");
             patient.daemon.sigterm();
             Some(place)
         });
@@ -75,54 +77,19 @@ fn refusals_of(mut patient: Patient, aside: &Path, command: &[&str], secret: &Fe
 
 #[test]
 fn i1_a_disk_that_is_full_or_fails_at_any_call_of_a_rekey_loses_nothing() {
-    for deep in [&[][..], &["--deep"]] {
-        let mut patient = Patient::new("");
-        let secret = fetch(&patient.daemon, "app/web");
-        patient.daemon.sigterm();
-        let aside = patient.saved("aside", &PARTS);
-        let config = patient.daemon.config.display().to_string();
-        refusals_of(patient, &aside, &[&["rekey", "--config", &config], deep].concat(), &secret);
+    for deep in [false, true] {
+        refusals_of(Case::rekey(deep));
     }
 }
 
 #[test]
 fn i1_a_disk_that_is_full_or_fails_at_any_call_of_a_repair_loses_nothing() {
-    let mut patient = Patient::new("");
-    let secret = rotate(&patient.daemon, "app/web");
-    patient.daemon.sigterm();
-    let journal = patient.daemon.scratch.at("state/store/journal");
-    let mut bytes = fs::read(&journal).expect("the journal");
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::write(&journal, bytes).expect("damaged");
-    let aside = patient.saved("aside", &PARTS);
-    let config = patient.daemon.config.display().to_string();
-    let scratch = patient.daemon.scratch.folder("copies", 0o700).display().to_string();
-    refusals_of(patient, &aside, &["doctor", "--repair", "--scratch", &scratch, "--config", &config], &secret);
-}
-
-/// A daemon with recipients of backups, and one's key.
-fn backed_up() -> (Patient, PathBuf) {
-    let keys = Scratch::new();
-    let (recipient, key) = operator(&keys, "operator.key");
-    let patient = Patient::new(&section(&[&recipient], ""));
-    let identity = patient.daemon.scratch.file("operator.key", fs::read(key).expect("a key"), 0o600);
-    (patient, identity)
+    refusals_of(Case::repair());
 }
 
 #[test]
 fn i1_a_disk_that_is_full_or_fails_at_any_call_of_a_restore_leaves_no_half_a_store() {
-    let (mut patient, key) = backed_up();
-    let file = patient.daemon.scratch.at("keywheel.age").display().to_string();
-    let secret = fetch(&patient.daemon, "app/web");
-    patient.daemon.keywheel_ok(&["backup", &file], "");
-    patient.daemon.sigterm();
-    for lost in ["state/store", "log/audit.jsonl", "log/audit.jsonl.position", "master.key"] {
-        assert!(succeeds(Command::new("rm").arg("-r").arg(patient.daemon.scratch.at(lost))));
-    }
-    let aside = patient.saved("aside", &PARTS[..3]);
-    let config = patient.daemon.config.display().to_string();
-    refusals_of(patient, &aside, &["restore", &file, "-i", path(&key), "--config", &config], &secret);
+    refusals_of(Case::restore());
 }
 
 #[test]

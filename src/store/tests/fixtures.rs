@@ -1,8 +1,14 @@
 //! Stores as released formats wrote them, in `tests/fixtures/`: each opens in this keywheel.
 
-use super::super::{frame, keyring, open_with_passphrase, witness};
+use std::time::Duration;
+
+use keywheel_protocol::Reason;
+
+use super::super::{
+    Lease, Outcome, Source, Trouble, TroubleKind, VersionInfo, frame, keyring, open_with_passphrase, witness,
+};
 use super::*;
-use crate::rotation::Why;
+use crate::rotation::{Lockout, LoginLedger, Why};
 
 /// The format that this keywheel writes. Raised whenever one of its files changes its format, and never without a
 /// fixture of the new one: `keywheel` of the last release must have written something for the tests to open.
@@ -35,23 +41,79 @@ fn options(scratch: &Scratch) -> Options {
     Options { dir: scratch.dir(), free_floor_bytes: 1 << 20 }
 }
 
-/// A credential in each phase that is more than rest, and one at rest with a history.
+/// A credential in each phase that is more than rest, and one at rest of which all is known that can be.
 fn records() -> Vec<Record> {
+    let token = Token::from_random([3; 16]);
+    let at = |seconds: i64| Timestamp(1_800_000_000_000 + seconds * 1000);
     let retiring = Phase::Retiring {
         current: Version(2),
         previous: Version(1),
-        retire_at: Timestamp(1_800_000_000_000),
-        tries: Tries::default(),
+        retire_at: at(0),
+        tries: Tries { waits: 2, retire: true, ..Tries::default() },
     };
     let halted = Phase::Halted {
         current: Some(Version(1)),
         candidates: vec![Version(2)],
-        token: Token::from_random([3; 16]),
+        token: token.clone(),
         why: Why::NothingLogsIn,
     };
+    let applied = Phase::Applied {
+        current: Some(Version(1)),
+        candidates: vec![Version(2)],
+        token,
+        by: By::Admin,
+        tries: Tries { rejections: 1, refusals: 2, ..Tries::default() },
+    };
+    let ending = Phase::Ending { versions: vec![Version(1), Version(2)], tries: Tries::default() };
     let with = |number, phase| Record { phase, next_version: Version(3), ..record(number, None) };
-    let staged = Record { next_version: Version(3), ..staged(1) };
-    vec![with(0, Phase::Resting { current: Some(Version(2)) }), staged, with(2, retiring), with(3, halted)]
+    let lockout = Lockout { failures: 3, window: Duration::from_secs(600) };
+    let mut logins = LoginLedger::default();
+    logins.spend(at(1), at(1), &lockout, 1);
+    let info = |number, source, retired| VersionInfo {
+        version: Version(number),
+        created: at(i64::from(number)),
+        account: Some("app".to_owned()),
+        source,
+        proved: Some(at(i64::from(number))),
+        retired,
+    };
+    let known = Record {
+        wake_at: Some(at(60)),
+        next_due: Some(at(60)),
+        logins,
+        versions: vec![info(1, Source::Imported, Some(at(3))), info(2, Source::Rotated, None)],
+        last: Some(Outcome { began: at(1), ended: at(2), version: Some(Version(2)), error: Some("why".to_owned()) }),
+        began: Some(at(1)),
+        trouble: Some(Trouble {
+            at: at(1),
+            answer: TroubleKind::No(Reason::TooSoon),
+            message: "the target's words".to_owned(),
+        }),
+        schedule: "every 30d".to_owned(),
+        lockout_told: Some(lockout),
+        verify_at: Some(at(30)),
+        verified: Some(at(2)),
+        ..with(0, Phase::Resting { current: Some(Version(2)) })
+    };
+    let doubted = match staged(1).phase {
+        Phase::Staged(one) => Staged { ask: Ask::Probing(1), doubted: true, undecided: true, ..one },
+        other => panic!("{other:?}"),
+    };
+    let lease = Lease {
+        began: at(0),
+        ends: at(3600),
+        uid: 1000,
+        pid: 77,
+        process_started: Some(Duration::from_millis(1500)),
+    };
+    vec![
+        known,
+        with(1, Phase::Staged(doubted)),
+        with(2, retiring),
+        with(3, halted),
+        with(4, applied),
+        Record { lease: Some(lease), ..with(5, ending) },
+    ]
 }
 
 fn put_all(writer: &mut Writer) {
@@ -72,7 +134,7 @@ fn assert_all(reader: &Reader) {
             assert_eq!(secret.get("password").expect("set").expose(), password(number, version));
         }
     }
-    assert_eq!(reader.unsettled().expect("listed").len(), 3);
+    assert_eq!(reader.unsettled().expect("listed").len(), 5);
 }
 
 /// Writes the fixture of the present format: `cargo test -p keywheel --lib make_the_fixture -- --ignored`.
