@@ -1,14 +1,11 @@
 //! The shipped programs are killed, or refused by the kernel, at each call by which they or sled change a file: strace does
 //! it, so nothing of it is built into them.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::PathBuf;
+use std::process::Output;
 use std::time::Duration;
 
-use age::secrecy::ExposeSecret;
-
-use crate::kit::{Fetched, begin, fetch, rotate, serves_or_ends, settled, succeeds, try_fetch};
+use crate::kit::{begin, fetch, rotate, serves_or_ends, settled, try_fetch};
 use crate::patient::{Case, PARTS, Patient};
 use crate::support::strace::{self, CHANGES, Strace, tampered};
 use crate::support::{Daemon, PATIENCE, within};

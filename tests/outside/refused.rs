@@ -2,13 +2,12 @@
 //! at a time. It is told in words, nothing is lost, no space stays taken, and the same command works on a sound disk.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 
 use crate::backup::{content, operator, path, section};
 use crate::calls::{WRITES, each_hit, strace_log};
-use crate::kit::{Fetched, SmallDisk, fetch, rotate, serves_or_ends, settled, succeeds};
-use crate::patient::{Case, Patient, backed_up};
+use crate::kit::{SmallDisk, fetch, rotate, serves_or_ends, settled};
+use crate::patient::{Case, PARTS, Patient, backed_up};
 use crate::support::strace::{self, CHANGES, tampered};
 use crate::support::{Daemon, Scratch};
 
