@@ -99,13 +99,8 @@ fn records() -> Vec<Record> {
         Phase::Staged(one) => Staged { ask: Ask::Probing(1), doubted: true, undecided: true, ..one },
         other => panic!("{other:?}"),
     };
-    let lease = Lease {
-        began: at(0),
-        ends: at(3600),
-        uid: 1000,
-        pid: 77,
-        process_started: Some(Duration::from_millis(1500)),
-    };
+    let lease =
+        Lease { began: at(0), ends: at(3600), uid: 1000, pid: 77, process_started: Some(Duration::from_millis(1500)) };
     vec![
         known,
         with(1, Phase::Staged(doubted)),
