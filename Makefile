@@ -34,11 +34,11 @@ simulate: ## Runs the engine through SEEDS worlds full of faults, or tells SEED 
 	KEYWHEEL_SEEDS=$(or $(SEEDS),20000) $(if $(SEED),KEYWHEEL_SEED=$(SEED)) \
 	  cargo test --profile simulate -p keywheel --test simulate --test model -- --nocapture $(if $(SEED),every_seed)
 
-soak: ## Kills the daemon KILLS times at random moments for each of five real kinds (300: about two hours)
+soak: ## Kills the daemon KILLS times at random moments for each of five real kinds (300: half an hour)
 	@packaging/setup.sh build test
 	cargo build --workspace --bins --features $(FAILPOINTS)
 	KEYWHEEL_KILLS=$(or $(KILLS),300) cargo test -p keywheel --features $(FAILPOINTS) --test outside soak_ \
-	  -- --ignored --nocapture --test-threads 2
+	  -- --ignored --nocapture --test-threads 5
 
 power: ## Cuts the power CUTS times on each of three file systems (or at all requests), and kills at every call
 	@packaging/setup.sh build test power
