@@ -168,7 +168,11 @@ fn handout(socket: &Path) {
     let (_promotions, promotions) = tokio::sync::watch::channel(0);
     let (_config, config) = tokio::sync::watch::channel(Arc::new(config));
     let (audit, _) = AuditLog::open(&dir.join("audit.jsonl"), None, Clock).unwrap();
+    let options = tokio::runtime::LocalOptions::default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(options).unwrap();
     let handout = Handout::default();
+    // It watches over leases from then on.
+    let inside = runtime.enter();
     handout.unseal(Sources {
         config,
         reader: opened.reader.clone(),
@@ -178,8 +182,7 @@ fn handout(socket: &Path) {
     });
     let listener = UnixListener::bind(socket).unwrap();
     let limits = ServerLimits { connections: 8192, patience: Duration::from_secs(10) };
-    let options = tokio::runtime::LocalOptions::default();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(options).unwrap();
+    drop(inside);
     let served = runtime.block_on(serve(listener, limits, handout.stop(), move |end, request| {
         let handout = handout.clone();
         async move { handout.answer(end, request).await }

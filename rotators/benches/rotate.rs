@@ -54,7 +54,8 @@ fn main() {
     let (bare, ours) = (median(bare), median(ours));
     let measured = format!("{ours:.2} s against {bare:.2} s = {:.2}", ours / bare);
     row("200 PostgreSQL roles, 16 at a time / plain sqlx", &measured, "at most 2", ours <= 2.0 * bare);
-    let hung = daemon.rotate_beside_a_hung_target().as_secs_f64();
+    daemon.keywheel(&["rotate", "--target", "hung"], "");
+    let hung = median((0..ROUNDS).map(|_| daemon.rotate().as_secs_f64()).collect());
     let delay = hung - ours;
     row("the same beside a target that hangs", &format!("{delay:+.2} s"), "less than 1 s", delay < 1.0);
 }
@@ -177,7 +178,7 @@ impl Daemon {
              rotator = {rotator:?}\nrotators_dir = \"{shown}/rotators\"\n[key]\nfile = \"{shown}/key\"\n\
              [limits]\nrotations = 64\n{}{}[credential.\"pg/admin\"]\ntarget = \"pg\"\naccount = {:?}\nchange_by = \"account\"\n",
             target("pg", pg.port, "admin = \"pg/admin\""),
-            target("hung", silent.local_addr().unwrap().port(), "admin = \"pg/admin\"\nstep_timeout = \"10s\""),
+            target("hung", silent.local_addr().unwrap().port(), "admin = \"pg/admin\"\nstep_timeout = \"60s\""),
             pg.superuser
         );
         for role in 0..ROLES {
@@ -213,11 +214,6 @@ impl Daemon {
             ["rotate", "--wait", "--timeout", "5m"].into_iter().chain(names.iter().map(String::as_str)).collect();
         self.keywheel(&words, "");
         began.elapsed()
-    }
-
-    fn rotate_beside_a_hung_target(&self) -> Duration {
-        self.keywheel(&["rotate", "--target", "hung"], "");
-        self.rotate()
     }
 
     fn keywheel(&self, arguments: &[&str], input: &str) {
