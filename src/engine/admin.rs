@@ -8,6 +8,7 @@ use keywheel_protocol::Reason;
 
 use super::admission::Held;
 use super::drift::suspect;
+use super::logins::logged_in;
 use super::run::Engine;
 use super::turn::Turn;
 use super::world::World;
@@ -119,7 +120,7 @@ impl<W: World> Engine<W> {
         suspect(&mut record, answer, turn.now);
         match answer {
             _ if passed && self.running.contains(&admin) => {}
-            _ if passed => record.logins.clear(),
+            _ if passed => logged_in(&mut record, usize::from(counted)),
             Answer::No(Reason::Credential, _) if !counted => record.logins.spend(turn.now, turn.now, &lockout, 1),
             Answer::NotReached | Answer::No(Reason::Unsupported, _) if counted => record.logins.refund(1),
             Answer::Yes | Answer::No(..) | Answer::NotReached | Answer::InDoubt if counted => {

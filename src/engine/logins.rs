@@ -2,7 +2,7 @@
 
 use keywheel_protocol::{By, Reason, Step};
 
-use crate::rotation::{Answer, Effect, LoginLedger, Phase, Staged};
+use crate::rotation::{Answer, Effect, Phase, Staged};
 use crate::store::Record;
 use crate::time::Timestamp;
 
@@ -23,12 +23,6 @@ pub(super) fn logins_risked(effect: Effect, phase: &Phase) -> usize {
 pub(super) fn note_login(record: &mut Record, step: Step, answer: Answer, now: Timestamp) {
     let account = |version| record.version(version).and_then(|info| info.account.as_ref());
     let counted = match (step, &record.phase) {
-        // Of two accounts in turn it is the other one whose refused logins count.
-        (Step::Verify, Phase::Retiring { current, previous, .. })
-            if answer == Answer::Yes && account(*current) != account(*previous) =>
-        {
-            return record.logins.refund(1);
-        }
         (Step::Verify, _) => 1,
         (Step::Apply, Phase::Staged(Staged { by: By::Account, .. })) => 2,
         // Whose login passed is not known: whatever the answer, it proves nothing of the account's.
@@ -44,18 +38,32 @@ pub(super) fn note_login(record: &mut Record, step: Step, answer: Answer, now: T
         (Step::Apply | Step::Describe | Step::Retire | Step::Discover | Step::Rehearse, _) => 0,
     };
     if counted > 0 {
-        settle_login(&mut record.logins, answer, counted, now);
+        settle_login(record, answer, counted, now);
+    }
+}
+
+/// A login of the credential succeeded: its target starts counting anew. Of two accounts in turn only the one that logged in
+/// does, and the ledger does not tell them apart: then but the logins of this step are taken back, and others grow old.
+pub(super) fn logged_in(record: &mut Record, counted: usize) {
+    let mut accounts = record.versions.iter().filter_map(|info| info.account.as_deref());
+    let first = accounts.next();
+    if accounts.any(|account| Some(account) != first) {
+        record.logins.refund(counted);
+    } else {
+        record.logins.clear();
     }
 }
 
 /// What the answer of a step says of the logins that were counted before it.
-pub(super) fn settle_login(logins: &mut LoginLedger, answer: Answer, counted: usize, now: Timestamp) {
+pub(super) fn settle_login(record: &mut Record, answer: Answer, counted: usize, now: Timestamp) {
     match answer {
         // For a change these are refusals of the value or the change: the login itself had passed.
-        Answer::Yes | Answer::No(Reason::Policy | Reason::Privilege | Reason::TooSoon, _) => logins.clear(),
-        Answer::NotReached | Answer::No(Reason::Unsupported, _) => logins.refund(counted),
+        Answer::Yes | Answer::No(Reason::Policy | Reason::Privilege | Reason::TooSoon, _) => {
+            logged_in(record, counted);
+        }
+        Answer::NotReached | Answer::No(Reason::Unsupported, _) => record.logins.refund(counted),
         Answer::InDoubt | Answer::No(Reason::Credential | Reason::Locked | Reason::Missing, _) => {
-            logins.made(now, counted);
+            record.logins.made(now, counted);
         }
     }
 }
@@ -64,7 +72,7 @@ pub(super) fn settle_login(logins: &mut LoginLedger, answer: Answer, counted: us
 mod tests {
     use super::*;
     use crate::ids::Version;
-    use crate::rotation::{Lockout, Tries};
+    use crate::rotation::{Lockout, LoginLedger, Tries};
     use crate::store::{Source, VersionInfo};
 
     fn at(seconds: i64) -> Timestamp {
@@ -73,16 +81,28 @@ mod tests {
 
     #[test]
     fn a_login_that_was_no_login_costs_nothing() {
-        let lockout = Lockout::default();
-        let mut logins = LoginLedger::default();
+        let (lockout, mut record) = (Lockout::default(), Record::new("app/db".parse().expect("a name")));
         for answer in [Answer::NotReached, Answer::No(Reason::Unsupported, None)] {
-            logins.spend(at(0), at(30), &lockout, 2);
-            settle_login(&mut logins, answer, 2, at(1));
-            assert_eq!(logins.spent(), 0, "{answer:?}");
+            record.logins.spend(at(0), at(30), &lockout, 2);
+            settle_login(&mut record, answer, 2, at(1));
+            assert_eq!(record.logins.spent(), 0, "{answer:?}");
         }
-        logins.spend(at(0), at(30), &lockout, 1);
-        settle_login(&mut logins, Answer::No(Reason::Credential, None), 1, at(1));
-        assert_eq!(logins.spent(), 1);
+        record.logins.spend(at(0), at(30), &lockout, 1);
+        settle_login(&mut record, Answer::No(Reason::Credential, None), 1, at(1));
+        assert_eq!(record.logins.spent(), 1);
+    }
+
+    /// Such as an operator's, while the other account is being set.
+    #[test]
+    fn i5_a_login_at_any_time_takes_nothing_off_the_count_of_the_other_account_in_turn() {
+        for (accounts, left) in [(["app", "app"], 0), (["blue", "green"], 2)] {
+            let (lockout, mut record) = (Lockout::default(), Record::new("app/db".parse().expect("a name")));
+            record.versions = (1..).zip(accounts).map(|(version, account)| of(version, account)).collect();
+            record.logins.spend(at(0), at(0), &lockout, 2);
+            record.logins.spend(at(1), at(31), &lockout, 1);
+            settle_login(&mut record, Answer::Yes, 1, at(2));
+            assert_eq!(record.logins.counted(at(2), &lockout), left, "{accounts:?}");
+        }
     }
 
     #[test]

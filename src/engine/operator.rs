@@ -7,7 +7,7 @@ use keywheel_protocol::Fields;
 use super::admission::Held;
 use super::advance::advance;
 use super::effects::add_version;
-use super::logins::settle_login;
+use super::logins::{logged_in, settle_login};
 use super::message::Command;
 use super::run::Engine;
 use super::sweep::{ask_for, due_by_schedule};
@@ -106,7 +106,7 @@ impl<W: World> Engine<W> {
 
     fn login_ended(&mut self, turn: &mut Turn, name: &CredentialName, answer: Answer) {
         let Some((_, mut record)) = self.known(turn, name) else { return };
-        settle_login(&mut record.logins, answer, 1, turn.now);
+        settle_login(&mut record, answer, 1, turn.now);
         turn.put_record(record);
     }
 
@@ -132,7 +132,7 @@ impl<W: World> Engine<W> {
         }
         let advanced = advance(&mut record, Event::Adopted { version }, turn.now, self.plan(&credential))
             .map_err(|_| tell::busy_now(name))?;
-        record.logins.clear();
+        logged_in(&mut record, 0);
         turn.put_secret(name, version, fields);
         let looked_at = self.running.contains(name);
         if looked_at {
