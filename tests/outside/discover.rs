@@ -9,16 +9,23 @@ use crate::kit::{QUICK, credential, role_by_admin};
 use crate::support::{Daemon, MariaDb, PgOptions, Postgres, Setup, Sshd};
 
 /// The accounts of a target, as `keywheel discover` finds them.
-struct Listed(Value);
+pub(crate) struct Listed(Value);
 
 impl Listed {
-    fn at(daemon: &Daemon, target: &str) -> Self {
+    pub(crate) fn at(daemon: &Daemon, target: &str) -> Self {
         Self(serde_json::from_str(&daemon.keywheel_ok(&["discover", target, "--json"], "")).expect("JSON"))
     }
 
     fn account(&self, name: &str) -> &Value {
         let accounts = self.0["accounts"].as_array().expect("accounts");
         accounts.iter().find(|account| account["name"] == name).unwrap_or_else(|| panic!("no {name} in {}", self.0))
+    }
+
+    /// Who manages the account whose name has this in it, such as a distinguished name its user's.
+    pub(crate) fn manager_of(&self, part: &str) -> &Value {
+        let has = |account: &&Value| account["name"].as_str().is_some_and(|name| name.contains(part));
+        let found = self.0["accounts"].as_array().expect("accounts").iter().find(has);
+        &found.unwrap_or_else(|| panic!("no {part} in {}", self.0))["managed_by"]
     }
 }
 

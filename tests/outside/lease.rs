@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::crash::{WORKER_POINTS, databases::mariadb_target};
+use crate::discover::Listed;
 use crate::kit::{Fetched, Logins, QUICK, credential, fetch, pg_target, redis_target, try_fetch};
 use crate::support::redis::Keeps;
 use crate::support::{
@@ -126,7 +127,10 @@ fn comes_and_goes(mut daemon: Daemon, server: &impl Leases, used: impl Fn(&Fetch
     assert!(server.login_works(&fetched.username, &fetched.password));
     used(&fetched);
     assert_eq!(server.made(), std::slice::from_ref(&fetched.username));
-    is_known_to_discover(&daemon, &fetched.username);
+    let target = daemon.status("app/report")["target"].as_str().expect("its target").to_owned();
+    let listed = Listed::at(&daemon, &target);
+    let manager = listed.manager_of(&fetched.username);
+    assert!(manager.as_str().is_some_and(|lease| lease.starts_with("app/report~")), "{manager}");
     end_all(&daemon, server);
     assert!(!server.login_works(&fetched.username, &fetched.password));
     for point in WORKER_POINTS {
@@ -409,17 +413,6 @@ fn a_certificate_is_signed_for_each_lease_by_an_authority_that_is_turned_over() 
     let name = leases(&daemon)[0]["name"].as_str().expect("a name").to_owned();
     daemon.keywheel_ok(&["end", &name], "");
     eventually("the lease to be forgotten", || (leases(&daemon).len() == 1).then_some(()));
-}
-
-/// The target lists the account, and it is said which lease it is of.
-fn is_known_to_discover(daemon: &Daemon, username: &str) {
-    let target = daemon.status("app/report")["target"].as_str().expect("its target").to_owned();
-    let listed = daemon.keywheel_ok(&["discover", &target, "--json"], "");
-    let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
-    let of = |account: &&serde_json::Value| account["name"].as_str().is_some_and(|name| name.contains(username));
-    let found = listed["accounts"].as_array().expect("accounts").iter().find(of);
-    let found = found.unwrap_or_else(|| panic!("{username} is not among {listed}"));
-    assert!(found["managed_by"].as_str().is_some_and(|name| name.starts_with("app/report~")), "{found}");
 }
 
 fn leases(daemon: &Daemon) -> Vec<serde_json::Value> {

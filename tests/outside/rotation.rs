@@ -12,7 +12,7 @@ use crate::kit::{
     QUICK, about_daemon, begin, by_admin_config, credential, fetch, htpasswd_target, own_role, own_role_config,
     password_line, pause, pg_target, role_by_admin, rotate, settled, settles_and_logs_in, try_fetch,
 };
-use crate::support::{MariaDb, PgOptions, Postgres, Setup, Slapd, eventually};
+use crate::support::{Daemon, MariaDb, PgOptions, Postgres, Setup, Slapd, eventually};
 
 #[test]
 fn an_imported_role_is_rotated_and_the_new_password_logs_in_and_the_old_one_does_not() {
@@ -367,14 +367,7 @@ fn i5_the_lockout_policy_that_a_target_tells_is_kept_to() {
     assert!(planned.contains("keywheel spends 2 at most from now on"), "{planned}");
     rotate(&daemon, "app/db");
     server.root("ALTER USER app@'%' IDENTIFIED BY 'set by hand'");
-    for _ in 0..2 {
-        let refused = daemon.keywheel(&["verify", "app/db"], "");
-        assert!(String::from_utf8_lossy(&refused.stderr).contains("refused"), "{refused:?}");
-    }
-    for _ in 0..3 {
-        let held = daemon.keywheel(&["verify", "app/db"], "");
-        assert!(String::from_utf8_lossy(&held.stderr).contains("no further login"), "{held:?}");
-    }
+    fails_twice_and_no_more(&daemon, "app/db");
     assert!(server.login_works("app", "set by hand"), "it is not blocked");
 }
 
@@ -393,13 +386,14 @@ fn i5_the_lockout_policy_of_a_directory_is_kept_to_from_the_first_login_on() {
     let daemon = Setup::new().config(format!("{QUICK}{}{app}", directory(&server, ""))).start();
     daemon.keywheel_ok(&["import", "app/dir"], "first-of-app");
     server.root(&format!("dn: {account}\nchangetype: modify\nreplace: userPassword\nuserPassword: set-by-hand\n"));
-    for _ in 0..2 {
-        let refused = daemon.keywheel(&["verify", "app/dir"], "");
-        assert!(String::from_utf8_lossy(&refused.stderr).contains("refused"), "{refused:?}");
-    }
-    for _ in 0..3 {
-        let held = daemon.keywheel(&["verify", "app/dir"], "");
-        assert!(String::from_utf8_lossy(&held.stderr).contains("no further login"), "{held:?}");
-    }
+    fails_twice_and_no_more(&daemon, "app/dir");
     assert!(server.login_works(&account, "set-by-hand"), "it is not locked");
+}
+
+/// Of a target that locks at the fourth failure, the last two are left alone.
+fn fails_twice_and_no_more(daemon: &Daemon, name: &str) {
+    for words in ["refused", "refused", "no further login", "no further login", "no further login"] {
+        let output = daemon.keywheel(&["verify", name], "");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(words), "{words}: {output:?}");
+    }
 }
