@@ -127,13 +127,29 @@ impl Postgres {
     pub fn kill9(&mut self) {
         if let Some(server) = &self.server {
             let postmaster = server.id().to_string();
-            let children = run(Command::new("ps").args(["-o", "pid=", "--ppid", &postmaster]), None);
-            let children = String::from_utf8_lossy(&children.stdout).into_owned();
-            let all = children.split_whitespace().chain([postmaster.as_str()]);
-            // One of them may have ended by itself by now; that is no failure.
-            let _ = Command::new("kill").arg("-KILL").args(all).stderr(Stdio::null()).status();
+            let listed = |arguments: &[&str]| {
+                let listed = output(Command::new("ps").args(arguments), None);
+                String::from_utf8_lossy(&listed.stdout).into_owned()
+            };
+            let signal = |signal: &str, all: &[&str]| {
+                // One of them may have ended by itself by now; that is no failure.
+                let _ = Command::new("kill").arg(signal).args(all).stderr(Stdio::null()).status();
+            };
+            // Stopped, it makes no new ones between the look at them and their end.
+            signal("-STOP", &[&postmaster]);
+            let children = listed(&["-o", "pid=", "--ppid", &postmaster]);
+            let children: Vec<&str> = children.split_whitespace().collect();
+            signal("-KILL", &[&[postmaster.as_str()], children.as_slice()].concat());
+            self.signal_and_wait("KILL");
+            // Until the last is gone, a new server finds its shared memory in use.
+            let alive =
+                || listed(&["-o", "stat=", "-p", &children.join(",")]).lines().any(|state| !state.starts_with('Z'));
+            let patience = Instant::now();
+            while !children.is_empty() && alive() {
+                assert!(patience.elapsed() < PATIENCE, "processes of PostgreSQL outlive a SIGKILL");
+                sleep(Duration::from_millis(10));
+            }
         }
-        self.signal_and_wait("KILL");
     }
 
     /// Makes the server read `pg_hba.conf` and `postgresql.conf` again.

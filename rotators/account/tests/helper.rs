@@ -80,19 +80,20 @@ fn only_the_user_that_is_named_is_served_and_root_in_his_place_is_not() {
     assert!(words.contains("serves the user nobody") && words.contains("uid is 0"), "{words}");
     assert!(accounts.logs_in(&account, "marker-First-1"));
 
-    // nobody himself, by the kernel's word.
-    let script = format!("socat -t 10 - UNIX-CONNECT:{}", accounts.socket.display());
-    let call = |user: &str| {
+    // By the kernel's word: a stranger, who is refused before he has said anything, and nobody himself.
+    let call = |user: &str, direction: &str| {
+        let script = format!("socat -t 10 {direction} UNIX-CONNECT:{} -", accounts.socket.display());
         let mut command = Command::new("setpriv");
         command.args([&format!("--reuid={user}"), "--regid=nogroup", "--clear-groups", "sh", "-c", &script]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("setpriv");
-        child.stdin.take().expect("a pipe").write_all(request.as_bytes()).expect("written");
+        // One that is told no without being asked may be gone by now.
+        let _ = child.stdin.take().expect("a pipe").write_all(request.as_bytes());
         String::from_utf8(child.wait_with_output().expect("output").stdout).expect("text")
     };
-    let refused = call("daemon");
+    let refused = call("daemon", "-u");
     assert!(refused.contains(r#""answer":"no","reason":"privilege""#), "{refused}");
     assert!(accounts.logs_in(&account, "marker-First-1"));
-    let done = call("nobody");
+    let done = call("nobody", "");
     assert_eq!(done, format!("{GREETING}\n{{\"answer\":\"yes\"}}\n"));
     assert!(accounts.logs_in(&account, "marker-Next-2"));
     let log = accounts.log();
