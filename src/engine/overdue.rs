@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::drift::plan_look;
 use super::run::Engine;
-use super::sweep::is_asked_for;
 use super::turn::Turn;
 use super::world::{Books, World};
 use crate::ids::CredentialName;
@@ -83,7 +82,7 @@ fn missed<'a>(
     changes_others: bool,
     now: Timestamp,
 ) -> Option<Missed<'a>> {
-    let wake_at = record.wake_at.filter(|at| *at + MISSED_AFTER < now && !is_asked_for(record))?;
+    let wake_at = record.wake_at.filter(|at| *at + MISSED_AFTER < now && record.asked_for.is_none())?;
     let due = record.next_due.unwrap_or(wake_at);
     let next = schedule.next_due(due, seed)?;
     let beyond = now.since(due).as_millis() * 1_000_000 / next.since(due).as_millis().max(1);
@@ -108,7 +107,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::engine::sweep::ASKED_FOR;
     use crate::ids::Version;
     use crate::schedule::{Rhythm, Spec};
     use crate::store::{Source, VersionInfo};
@@ -181,7 +179,7 @@ mod tests {
     #[test]
     fn what_an_operator_has_asked_for_has_no_place_among_what_was_missed() {
         let mut asked_for = due("asked-for", HOUR, 1);
-        ASKED_FOR.clone_into(&mut asked_for.schedule);
+        asked_for.asked_for = Some(NOW - HOUR);
         let records = [(asked_for, every(DAY), false), (due("missed", DAY, 2), every(DAY), false)];
         assert_eq!(order(&records), ["missed"]);
     }

@@ -277,6 +277,7 @@ impl<W: World> Engine<W> {
                 None if resting => {
                     record.wake_at = None;
                     record.verify_at = None;
+                    record.asked_for = None;
                     record.schedule.clear();
                 }
                 None => {}
@@ -313,18 +314,10 @@ fn is_due(record: &Record, now: Timestamp) -> bool {
     record.wake_at.is_some_and(|at| at <= now)
 }
 
-/// Stands for the schedule by which a rotation is due where an operator has asked for it and it has to wait.
-pub(super) const ASKED_FOR: &str = "asked for by an operator";
-
-/// Whether an operator has asked for the rotation that is due, which may be because the secret has got about.
-pub(super) fn is_asked_for(record: &Record) -> bool {
-    record.schedule == ASKED_FOR && matches!(record.phase, Phase::Resting { .. })
-}
-
 /// Notes that an operator has asked for a rotation that can't begin at once. It is due from now on: the sweep begins it
 /// when it may run, also after a restart, or after a reload with another schedule.
 pub(super) fn ask_for(record: &mut Record, now: Timestamp) {
-    ASKED_FOR.clone_into(&mut record.schedule);
+    record.asked_for = Some(now);
     record.next_due = Some(now);
     record.wake_at = Some(now);
 }
@@ -332,18 +325,19 @@ pub(super) fn ask_for(record: &mut Record, now: Timestamp) {
 /// Computes when the next rotation is due.
 pub(super) fn due_by_schedule(record: &mut Record, schedule: &Schedule, seed: u64, now: Timestamp) {
     record.next_due = schedule.next_due(now, seed);
-    if record.schedule == ASKED_FOR {
-        record.schedule = schedule.describe();
-    }
+    record.asked_for = None;
 }
 
 /// Computes the due time by the configured schedule when that is another than the one it was computed by.
 fn schedule(record: &mut Record, credential: &Credential, now: Timestamp) {
     let rule = credential.schedule.describe();
-    if record.schedule == rule || is_asked_for(record) {
+    if record.schedule == rule {
         return;
     }
     record.schedule = rule;
+    if record.asked_for.is_some() {
+        return;
+    }
     record.next_due = credential.schedule.next_due(now, credential.seed);
     if matches!(record.phase, Phase::Resting { .. }) {
         record.wake_at = record.next_due;

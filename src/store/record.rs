@@ -34,6 +34,10 @@ pub struct Record {
     /// The schedule that `next_due` was computed by, in words: when the configuration says another, it is computed anew.
     #[serde(default)]
     pub schedule: String,
+    /// Since when the rotation that is due or in flight was asked for by an operator and had to wait. It is due whatever
+    /// the schedule says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_for: Option<Timestamp>,
     /// The lock-out policy that the target itself has told; the stricter of it and the configured one counts (I5).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lockout_told: Option<Lockout>,
@@ -78,6 +82,7 @@ impl Record {
             began: None,
             trouble: None,
             schedule: String::new(),
+            asked_for: None,
             lockout_told: None,
             verify_at: None,
             verified: None,

@@ -200,6 +200,7 @@ fn restless(run: &Run) -> Option<String> {
         let at_rest = matches!(record.phase, Phase::Resting { .. } | Phase::Halted { .. });
         // A halted member holds its group.
         let due = record.wake_at.is_some_and(|at| at <= inner.wall()) && nobody_halted;
+        let due = due && !waits_for_its_group(run, &inner, &record.name);
         let waits = waits_for_its_admin(run, &inner, &record.name);
         !waits && (record.lease.is_some() || !at_rest || due)
     };
@@ -213,6 +214,17 @@ fn waits_for_its_admin(run: &Run, inner: &Inner, name: &CredentialName) -> bool 
     let admin = credential.target.admin.as_ref().filter(|admin| *admin != name);
     let Some(admin) = admin.and_then(|admin| run.scenario.config.credentials.get(admin)) else { return false };
     halted(inner).contains(&admin.name) || !opens(inner, admin)
+}
+
+/// Whether a member of its group is in a rotation that can't go on before an operator has seen to an admin credential.
+fn waits_for_its_group(run: &Run, inner: &Inner, name: &CredentialName) -> bool {
+    let credentials = &run.scenario.config.credentials;
+    let Some(group) = credentials.get(name).and_then(|credential| credential.group.as_ref()) else { return false };
+    credentials.values().filter(|other| other.group.as_ref() == Some(group) && other.name != *name).any(|other| {
+        let record = inner.disk.state.records.get(&other.name);
+        record.is_some_and(|record| !matches!(record.phase, Phase::Resting { .. }))
+            && waits_for_its_admin(run, inner, &other.name)
+    })
 }
 
 /// Operators see to what is halted: those that change others first.
