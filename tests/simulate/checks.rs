@@ -1,5 +1,8 @@
 //! What must hold after each thing that happens, and at the end.
 
+use std::sync::Arc;
+
+use keywheel::config::Credential;
 use keywheel::ids::{CredentialName, Version};
 use keywheel::rotation::Phase;
 use keywheel::store::Record;
@@ -216,11 +219,15 @@ fn waits_for_its_admin(run: &Run, inner: &Inner, name: &CredentialName) -> bool 
     halted(inner).contains(&admin.name) || !opens(inner, admin)
 }
 
-/// Whether a member of its group is in a rotation that can't go on before an operator has seen to an admin credential.
+/// Whether a member of its group is in a rotation that can't go on before an operator has seen to an admin credential,
+/// which is another than this one: that one's own rotation finds out what is wrong with it.
 fn waits_for_its_group(run: &Run, inner: &Inner, name: &CredentialName) -> bool {
     let credentials = &run.scenario.config.credentials;
     let Some(group) = credentials.get(name).and_then(|credential| credential.group.as_ref()) else { return false };
-    credentials.values().filter(|other| other.group.as_ref() == Some(group) && other.name != *name).any(|other| {
+    let holds = |other: &&Arc<Credential>| {
+        other.group.as_ref() == Some(group) && other.name != *name && other.target.admin.as_ref() != Some(name)
+    };
+    credentials.values().filter(holds).any(|other| {
         let record = inner.disk.state.records.get(&other.name);
         record.is_some_and(|record| !matches!(record.phase, Phase::Resting { .. }))
             && waits_for_its_admin(run, inner, &other.name)
