@@ -35,6 +35,8 @@ mod handout;
 mod hostile_rotator;
 #[path = "outside/invariants.rs"]
 mod invariants;
+#[path = "outside/key_pairs.rs"]
+mod key_pairs;
 #[path = "outside/kit.rs"]
 mod kit;
 #[path = "outside/lease.rs"]

@@ -1,4 +1,5 @@
-//! The command line of `keywheel-rotator`: who is asked, and with what. The daemon calls `run`; the rest is for people.
+//! The command line of `keywheel-rotator`: who is asked, and with what. The daemon calls `run` and `key-pair`; the rest is for
+//! people.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -8,18 +9,20 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use keywheel_protocol::Permissions;
+use keywheel_protocol::{Permissions, encode_reply};
 
 use crate::cage::{self, Plan};
 use crate::contract;
 use crate::program::{self, SEARCH_PATH};
-use crate::{KINDS, Kind, failpoint, serve};
+use crate::{KINDS, Kind, failpoint, key_pair, serve};
 
 const USAGE: &str = "\
 keywheel-rotator: the rotators of keywheel, one process per step
 
   keywheel-rotator run [--read PATH].. [--replace PATH].. [--run PATH].. [--connect PORT].. (KIND | --exec PATH)
       enter the cage, then answer requests on standard input, one line each
+  keywheel-rotator key-pair TYPE
+      enter the cage, then make an SSH key pair: ecdsa-256, -384 or -521, rsa-2048, -3072 or -4096
   keywheel-rotator list [FOLDER] [--json]
       the kinds that are built in, and the executables in FOLDER (/usr/lib/keywheel/rotators)
   keywheel-rotator describe (KIND | PATH)
@@ -89,6 +92,7 @@ fn dispatch(mut arguments: impl Iterator<Item = OsString>) -> Result<ExitCode, C
     let command = arguments.next().unwrap_or_default();
     match command.to_str() {
         Some("run") => run(Arguments::parse(arguments)?),
+        Some("key-pair") => key_pair(&Arguments::parse(arguments)?),
         Some("list") => list(&Arguments::parse(arguments)?),
         Some("describe") => describe(&Arguments::parse(arguments)?),
         Some("test") => test(Arguments::parse(arguments)?),
@@ -172,6 +176,15 @@ fn run(arguments: Arguments) -> Result<ExitCode, CliError> {
         }
         _ => Err(CliError::Usage("run takes a kind or --exec with a path".to_owned())),
     }
+}
+
+fn key_pair(arguments: &Arguments) -> Result<ExitCode, CliError> {
+    let name = arguments.what.clone().ok_or_else(|| CliError::Usage("key-pair takes a type".to_owned()))?;
+    cage::enter(&Plan::default())?;
+    let line = encode_reply(&key_pair::reply(&name.to_string_lossy())).map_err(io::Error::other)?;
+    // Unbuffered, as above.
+    File::from(io::stdout().as_fd().try_clone_to_owned()?).write_all(&line)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn list(arguments: &Arguments) -> Result<ExitCode, CliError> {

@@ -20,6 +20,7 @@ mod htpasswd;
 mod http;
 mod http_api_key;
 mod kerberos;
+mod key_pair;
 mod keystore;
 pub mod kinds;
 mod ldap;

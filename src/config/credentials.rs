@@ -176,7 +176,7 @@ fn credential(notes: &Notes, section: &Section, name: &CredentialName, around: &
             Makes::Password => ("makes key pairs, and this kind takes a password", "name a policy of another `kind`"),
             Makes::SshKey => (
                 "makes no key pair, and this kind takes one",
-                "set its `kind` to \"ssh-ed25519\", or leave `generation` out",
+                "set its `kind` to \"ssh-ed25519\", \"ssh-ecdsa\" or \"ssh-rsa\", or leave `generation` out",
             ),
         };
         notes.problem(&node.place, format!("the policy {message}"), help.to_owned());

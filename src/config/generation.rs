@@ -8,12 +8,14 @@ use super::targets::named;
 use crate::generate::{ENTROPY_BITS_MIN, Kind, Policy, Spec};
 use crate::ids::CredentialName;
 
-const KINDS: [(&str, Kind); 5] = [
+const KINDS: [(&str, Kind); 7] = [
     ("password", Kind::Password),
     ("passphrase", Kind::Passphrase),
     ("hex", Kind::Hex),
     ("base64", Kind::Base64),
     ("ssh-ed25519", Kind::SshEd25519),
+    ("ssh-ecdsa", Kind::SshEcdsa),
+    ("ssh-rsa", Kind::SshRsa),
 ];
 
 /// The policies by name. One that is refused stands there as the default, so that what names it is not called

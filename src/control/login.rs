@@ -139,7 +139,7 @@ impl Control {
             }
         };
         if credential.target.description.steps.contains(&Step::Rehearse) {
-            let yes = self.rehearse_step(credential, sample(credential, &record)?, login).await?;
+            let yes = self.rehearse_step(credential, sample(credential, &record, &self.workers).await?, login).await?;
             plan.push(format!("{} would take the change", credential.target.name));
             plan.extend(yes.note);
             if let Some(told) = yes.lockout {

@@ -32,8 +32,9 @@ pub enum Held {
     TargetLimit(TargetName, usize),
     /// This member of its group is not at rest.
     GroupBusy(CredentialName),
-    /// It is being looked whether its current version still logs in.
-    BeingVerified(CredentialName),
+    /// A step of it is on its way already: it is being looked whether its current version still logs in, or its key pair is
+    /// being made.
+    OwnStep(CredentialName),
     /// This admin credential is in its own rotation, or in use by one that it must not disturb.
     AdminBusy(CredentialName),
     /// This admin credential is halted and does not log in.
@@ -99,7 +100,7 @@ impl Held {
             Self::TotalLimit(_)
             | Self::TargetLimit(..)
             | Self::GroupBusy(_)
-            | Self::BeingVerified(_)
+            | Self::OwnStep(_)
             | Self::AdminBusy(_)
             | Self::AdminHalted(_) => None,
         }
@@ -114,7 +115,7 @@ impl fmt::Display for Held {
                 write!(f, "{limit} rotations are in flight at {target}, as many as may be there")
             }
             Self::GroupBusy(member) => write!(f, "{member} of the same group is not at rest"),
-            Self::BeingVerified(name) => write!(f, "{name} is being verified"),
+            Self::OwnStep(name) => write!(f, "a step of {name} is on its way"),
             Self::AdminBusy(admin) => write!(f, "the admin credential {admin} is being rotated or is in use"),
             Self::AdminHalted(admin) => write!(f, "the admin credential {admin} is halted: `keywheel show {admin}`"),
             Self::BreakerOpen(until) => write!(f, "its target did not answer and is left alone until {until}"),

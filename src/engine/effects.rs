@@ -6,6 +6,7 @@ use keywheel_protocol::{By, Fields, Login, Origin, Request, Secret, Step, Strate
 
 use super::admission::{Admit, Held};
 use super::advance::{Advanced, advance};
+use super::host::made_by;
 use super::run::Engine;
 use super::tell;
 use super::turn::Turn;
@@ -17,10 +18,10 @@ use crate::ids::{CredentialName, Token, Version};
 use crate::rotation::{Effect, Event, IllegalEvent, Phase};
 use crate::store::{Record, Source, VersionInfo};
 use crate::time::Timestamp;
-use crate::worker::credential_settings;
+use crate::worker::{Workers, credential_settings};
 
 impl<W: World> Engine<W> {
-    /// Begins a rotation: makes the candidate and stages it.
+    /// Begins a rotation: makes the candidate and stages it; or has a worker make it, and it begins with the next sweep.
     ///
     /// # Errors
     /// Why it can't begin, with the remedy; nothing has changed then.
@@ -31,6 +32,9 @@ impl<W: World> Engine<W> {
         mut record: Record,
     ) -> Result<(), ApiError> {
         self.fit(turn, credential, &record)?;
+        if self.awaits_pair(turn, credential, &record) {
+            return Ok(());
+        }
         let token = Token::from_random(self.random()?);
         let candidate = add_version(&mut record, credential, Source::Rotated, turn.now);
         let secret = self.make(credential, &credential.policy, &record, candidate)?;
@@ -170,7 +174,11 @@ impl<W: World> Engine<W> {
             return Ok(None);
         }
         let account = record.version(candidate).and_then(|info| info.account.as_deref());
-        drawn(policy, account, |bytes| self.world.random(bytes)).map(Some)
+        let fields = match self.pair_for(credential) {
+            Some(pair) => pair.map_err(|why| tell::plain(ErrorCode::Unavailable, why))?,
+            None => drawn(policy, |bytes| self.world.random(bytes))?,
+        };
+        Ok(Some(of_account(fields, account)))
     }
 
     pub(super) fn random<const N: usize>(&mut self) -> Result<[u8; N], ApiError> {
@@ -282,31 +290,31 @@ fn next_account(record: &Record, credential: &Credential) -> Option<String> {
 /// A secret as the next rotation would make it, kept nowhere; none where the provider makes it.
 ///
 /// # Errors
-/// No randomness.
-pub fn sample(credential: &Credential, record: &Record) -> Result<Option<Fields>, ApiError> {
+/// No randomness, or no key pair.
+pub async fn sample(credential: &Credential, record: &Record, workers: &Workers) -> Result<Option<Fields>, ApiError> {
     if credential.rules.origin == Origin::Theirs {
         return Ok(None);
     }
-    let account = next_account(record, credential);
-    drawn(&credential.policy, account.as_deref(), |bytes| getrandom::fill(bytes).is_ok()).map(Some)
+    let fields = match credential.policy.pair_type() {
+        Some(pair) => made_by(workers, pair).await.map_err(|why| tell::plain(ErrorCode::Internal, why))?,
+        None => drawn(&credential.policy, |bytes| getrandom::fill(bytes).is_ok())?,
+    };
+    Ok(Some(of_account(fields, next_account(record, credential).as_deref())))
 }
 
-/// A new secret for an account, kept nowhere yet.
-fn drawn(
-    policy: &Policy,
-    account: Option<&str>,
-    mut random: impl FnMut(&mut [u8]) -> bool,
-) -> Result<Fields, ApiError> {
-    let mut failed = false;
-    let mut draw = |bytes: &mut [u8]| failed |= !random(bytes);
-    let mut fields = policy.generate(&mut draw);
-    if failed {
-        return Err(no_randomness());
-    }
+fn of_account(mut fields: Fields, account: Option<&str>) -> Fields {
     if let Some(account) = account {
         fields.insert("username", Secret::new(account.to_owned()));
     }
-    Ok(fields)
+    fields
+}
+
+/// A new secret, kept nowhere yet.
+fn drawn(policy: &Policy, mut random: impl FnMut(&mut [u8]) -> bool) -> Result<Fields, ApiError> {
+    let mut failed = false;
+    let mut draw = |bytes: &mut [u8]| failed |= !random(bytes);
+    let fields = policy.generate(&mut draw);
+    fields.filter(|_| !failed).ok_or_else(no_randomness)
 }
 
 fn no_randomness() -> ApiError {

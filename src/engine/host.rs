@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keywheel_protocol::{Reply, Request};
+use keywheel_protocol::{Fields, Reply, Request};
 use tokio::sync::watch;
 
 use super::advance::Notice;
@@ -14,6 +14,7 @@ use crate::audit::{AuditError, AuditLog, Head};
 use crate::config::Config;
 use crate::escrow::EscrowLog;
 use crate::failpoint;
+use crate::generate::PairType;
 use crate::ids::{CredentialName, Version};
 use crate::store::{Batch, Reader, StoreError, Writer};
 use crate::time::{Clock, Timestamp};
@@ -91,6 +92,15 @@ impl World for Host {
         self.config.send_replace(config);
     }
 
+    fn make_pair(&mut self, name: CredentialName, pair: PairType, engine: &EngineHandle) {
+        let (workers, engine) = (self.workers.clone(), engine.clone());
+        self.runtime.spawn(async move {
+            let made = made_by(&workers, pair).await;
+            // The engine has ended: its next start has another one made.
+            let _ = engine.send(Message::PairMade { name, pair, made }).await;
+        });
+    }
+
     fn start(&mut self, job: Job, engine: &EngineHandle) {
         let (workers, escrow, engine) = (self.workers.clone(), self.escrow.clone(), engine.clone());
         let Job { credential, name, step, version, request } = job;
@@ -112,6 +122,17 @@ impl World for Host {
             let _ = engine.send(Message::StepDone { name, step, version, reply }).await;
         });
     }
+}
+
+/// A key pair made by a worker.
+///
+/// # Errors
+/// Why there is none, in one sentence.
+pub async fn made_by(workers: &Workers, pair: PairType) -> Result<Fields, String> {
+    let parts = workers.key_pair(pair).await?;
+    let mut no_randomness = false;
+    let fields = pair.fields(&parts, &mut |bytes| no_randomness |= getrandom::fill(bytes).is_err());
+    fields.filter(|_| !no_randomness).ok_or_else(|| format!("what the rotator program made is no {pair} key pair"))
 }
 
 /// Has the version that a worker is about to be given in the escrow log.

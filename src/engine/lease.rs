@@ -124,6 +124,7 @@ impl<W: World> Engine<W> {
     /// The account is gone, or was never made. Its credential keeps why, if so.
     pub(super) fn forget_lease(&mut self, turn: &mut Turn, record: &Record) {
         turn.forget(record);
+        self.pairs.remove(&record.name);
         let Some((of, _)) = record.name.leased() else { return };
         if let Some(leases) = self.leases.get_mut(&of) {
             leases.remove(&record.name);

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::api::ApiError;
 use crate::config::Config;
+use crate::generate::PairType;
 use crate::ids::{CredentialName, TargetName, Version};
 use crate::rotation::{Answer, Lockout};
 use crate::store::Source;
@@ -33,6 +34,15 @@ pub enum Message {
         version: Version,
         /// How.
         reply: Reply,
+    },
+    /// A key pair was made, or not.
+    PairMade {
+        /// For whom.
+        name: CredentialName,
+        /// Of which type.
+        pair: PairType,
+        /// The secret without its account, or why there is none.
+        made: Result<Fields, String>,
     },
     /// An operator, or the daemon on its own behalf.
     Command(Command),

@@ -19,6 +19,7 @@ mod logins;
 mod message;
 mod operator;
 mod overdue;
+mod pairs;
 mod run;
 mod set_right;
 mod sweep;
@@ -27,7 +28,7 @@ mod turn;
 mod world;
 
 pub use effects::sample;
-pub use host::Host;
+pub use host::{Host, made_by};
 pub use message::{Command, EngineGone, EngineHandle, Holder, Info, Message};
 pub use run::{Engine, NOTE_AUDIT, NOTES};
 pub use tell::{answer_of, code_of, lockout_of};

@@ -78,7 +78,7 @@ impl<W: World> Engine<W> {
             return Err(tell::no_room());
         }
         let free = if self.running.contains(name) {
-            Err(Held::BeingVerified(name.clone()))
+            Err(Held::OwnStep(name.clone()))
         } else {
             self.admit(turn, &credential, &record)
         };

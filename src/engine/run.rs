@@ -12,6 +12,7 @@ use super::advance::{Advanced, Notice, Plan, advance, note_trouble, withdraw};
 use super::breaker::Breakers;
 use super::effects::login_for;
 use super::message::{Command, EngineHandle, Info, Message, QUEUE_MAX};
+use super::pairs::Pair;
 use super::tell::{self, answer_of, trouble_of};
 use super::turn::Turn;
 use super::world::{Books, World};
@@ -51,6 +52,8 @@ pub struct Engine<W> {
     pub(super) groups: BTreeMap<String, BTreeSet<CredentialName>>,
     /// The leases there are, by credential.
     pub(super) leases: BTreeMap<CredentialName, BTreeSet<CredentialName>>,
+    /// Key pairs that rotations wait for, or are to begin with.
+    pub(super) pairs: BTreeMap<CredentialName, Pair>,
     pub(super) breakers: Breakers,
     pub(super) clock_guard: ClockGuard,
     pub(super) clock_held: Option<String>,
@@ -96,6 +99,7 @@ impl<W: World> Engine<W> {
             admins: Admins::default(),
             groups: BTreeMap::new(),
             leases: BTreeMap::new(),
+            pairs: BTreeMap::new(),
             breakers: Breakers::default(),
             clock_guard,
             clock_held: None,
@@ -153,6 +157,10 @@ impl<W: World> Engine<W> {
                 Message::Stop => self.stopping = true,
                 Message::StepDone { name, step, version, reply } => {
                     self.step_done(&mut turn, &name, step, version, reply);
+                    freed = true;
+                }
+                Message::PairMade { name, pair, made } => {
+                    self.pair_made(&mut turn, name, pair, made);
                     freed = true;
                 }
                 Message::Command(command) => {

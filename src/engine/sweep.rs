@@ -15,7 +15,7 @@ use crate::config::Credential;
 use crate::ids::CredentialName;
 use crate::rotation::{Event, Phase};
 use crate::schedule::{ClockGuard, Schedule};
-use crate::store::{Record, StoreError};
+use crate::store::{Outcome, Record, StoreError};
 use crate::time::Timestamp;
 
 /// Records looked at in one sweep.
@@ -112,25 +112,24 @@ impl<W: World> Engine<W> {
     }
 
     fn begin_due(&mut self, turn: &mut Turn, credential: &Arc<Credential>, record: Record) {
-        let name = record.name.clone();
-        let mut unchanged = record.clone();
+        let unchanged = record.clone();
         if let Err(error) = self.begin(turn, credential, record) {
-            if unchanged.lease.is_some() {
-                tracing::error!(%name, error = %error.message, "no account could be made for a lease");
-                return self.forget_lease(turn, &unchanged);
-            }
-            // It can't begin as things are; it is due again at its next firing, and says why until then.
-            tracing::error!(%name, error = %error.message, "due, but it can't begin");
-            due_by_schedule(&mut unchanged, &credential.schedule, credential.seed, turn.now);
-            unchanged.wake_at = unchanged.next_due;
-            unchanged.last = Some(crate::store::Outcome {
-                began: turn.now,
-                ended: turn.now,
-                version: None,
-                error: Some(error.message),
-            });
-            turn.put_record(unchanged);
+            self.cannot_begin(turn, credential, unchanged, error.message);
         }
+    }
+
+    /// A rotation can't begin as things are: it is due again at its next firing, and says why until then.
+    pub(super) fn cannot_begin(&mut self, turn: &mut Turn, credential: &Credential, mut record: Record, why: String) {
+        let name = &record.name;
+        if record.lease.is_some() {
+            tracing::error!(%name, error = %why, "no account could be made for a lease");
+            return self.forget_lease(turn, &record);
+        }
+        tracing::error!(%name, error = %why, "due, but it can't begin");
+        due_by_schedule(&mut record, &credential.schedule, credential.seed, turn.now);
+        record.wake_at = record.next_due;
+        record.last = Some(Outcome { began: turn.now, ended: turn.now, version: None, error: Some(why) });
+        turn.put_record(record);
     }
 
     pub(super) fn wake(&mut self, turn: &mut Turn, credential: &Arc<Credential>, mut record: Record) {
@@ -259,6 +258,7 @@ impl<W: World> Engine<W> {
         let reader = self.world.books().clone();
         let mut seen = BTreeSet::new();
         self.leases.clear();
+        self.pairs.retain(|name, _| config.credential(name).is_some());
         let mut turn = Turn::new(self.world.now());
         for record in reader.records() {
             let mut record = record?;
@@ -310,7 +310,7 @@ impl<W: World> Engine<W> {
 }
 
 /// Whether it is its rotation that is due, or the end of its lease.
-fn is_due(record: &Record, now: Timestamp) -> bool {
+pub(super) fn is_due(record: &Record, now: Timestamp) -> bool {
     record.wake_at.is_some_and(|at| at <= now)
 }
 

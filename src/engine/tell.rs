@@ -180,7 +180,7 @@ pub(super) fn step_runs(record: &Record) -> ApiError {
     match &record.phase {
         Phase::Resting { .. } => error(
             ErrorCode::Conflict,
-            format!("{} is being verified at this moment", record.name),
+            format!("a step of {} is on its way at this moment", record.name),
             "try again in a moment".to_owned(),
         ),
         Phase::Staged(_)

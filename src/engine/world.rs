@@ -12,6 +12,7 @@ use super::advance::Notice;
 use super::message::EngineHandle;
 use crate::audit::{AuditError, Head};
 use crate::config::{Config, Credential};
+use crate::generate::PairType;
 use crate::ids::{CredentialName, Version};
 use crate::rotation::{Machine, next};
 use crate::store::{Batch, Reader, Record, StoreError};
@@ -120,6 +121,10 @@ pub trait World {
 
     /// Has a step run whose phase is stored, and its answer sent to `engine`. Does not wait for it.
     fn start(&mut self, job: Job, engine: &EngineHandle);
+
+    /// Has a key pair made that this process has no library for, and sent to `engine` as
+    /// [`Message::PairMade`](super::Message::PairMade). Does not wait for it; nothing outside is changed by it.
+    fn make_pair(&mut self, name: CredentialName, pair: PairType, engine: &EngineHandle);
 
     /// What moves phases; another than [`next`] only to show that a fault in it is found.
     fn machine(&self) -> Machine {

@@ -76,6 +76,16 @@ pub enum PolicyError {
         /// What was asked for.
         bits: u32,
     },
+    /// No key pair has that many bits.
+    #[error("a key pair of kind {kind} has no {bits} bits")]
+    PairBits {
+        /// What was asked for.
+        bits: u32,
+        /// The kind.
+        kind: &'static str,
+        /// What there is.
+        known: [u32; 3],
+    },
     /// `forbid` names a digit that the encoding needs.
     #[error("{needed:?} is forbidden, but a secret of kind {kind} needs it")]
     ForbiddenDigit {
@@ -108,6 +118,7 @@ impl PolicyError {
             Self::TooTight { .. } => "lower the minimums, or raise the length".to_owned(),
             Self::BitsOutOfReach { .. } => "ask for fewer bits, or allow more characters".to_owned(),
             Self::Bytes { bits } => format!("use a multiple of 8, e.g. {}", bits.next_multiple_of(8)),
+            Self::PairBits { known: [one, two, three], .. } => format!("set bits to {one}, {two} or {three}"),
             Self::ForbiddenDigit { needed, .. } => format!("remove {needed:?} from forbid, or choose another kind"),
             Self::ForbiddenSeparator(_) => "give another one in symbol_set, e.g. `symbol_set = \".\"`".to_owned(),
             Self::FewWords(_) => "forbid fewer letters, or choose another kind".to_owned(),

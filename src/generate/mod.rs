@@ -14,7 +14,7 @@ use keywheel_protocol::{Fields, Makes, Secret};
 
 use alphabet::{Alphabet, Class};
 pub use error::PolicyError;
-pub use ssh::public_key;
+pub use ssh::{PairType, public_key};
 use words::Passphrase;
 
 /// Random bytes for the draw; fills the whole slice.
@@ -60,6 +60,10 @@ pub enum Kind {
     Base64,
     /// An SSH key pair, Ed25519.
     SshEd25519,
+    /// An SSH key pair, ECDSA.
+    SshEcdsa,
+    /// An SSH key pair, RSA.
+    SshRsa,
 }
 
 /// A generation policy as it is configured.
@@ -72,8 +76,9 @@ pub struct Spec {
     pub kind: Kind,
     /// Password: characters, [`LENGTH_MIN`] to [`LENGTH_MAX`]. Hex: digits.
     pub length: Option<u32>,
-    /// Keys: bits, a multiple of 8 from [`KEY_BITS_MIN`] to [`KEY_BITS_MAX`]. Passwords and passphrases: the least
-    /// entropy, from which the length follows. Not together with `length` or `words`.
+    /// Keys: bits, a multiple of 8 from [`KEY_BITS_MIN`] to [`KEY_BITS_MAX`]. ECDSA: 256, 384 or 521. RSA: 2048, 3072 or
+    /// 4096. Passwords and passphrases: the least entropy, from which the length follows. Not together with `length` or
+    /// `words`.
     pub bits: Option<u32>,
     /// Passphrase: words, [`WORDS_MIN`] to [`WORDS_MAX`].
     pub words: Option<u32>,
@@ -133,7 +138,8 @@ enum Shape {
     Passphrase(Passphrase),
     Hex { bytes: usize },
     Base64 { bytes: usize },
-    Ssh,
+    Ed25519,
+    Pair(PairType),
 }
 
 impl Policy {
@@ -149,7 +155,9 @@ impl Policy {
                 bytes: key_bytes(&spec, "hexadecimal", draw::HEX, spec.length.map(|n| n.saturating_mul(4)))?,
             },
             Kind::Base64 => Shape::Base64 { bytes: base64_bytes(&spec)? },
-            Kind::SshEd25519 => ssh_key(&spec)?,
+            Kind::SshEd25519 => ed25519(&spec)?,
+            Kind::SshEcdsa => Shape::Pair(PairType::Ecdsa(pair_bits(&spec, "ssh-ecdsa", [256, 384, 521], 256)?)),
+            Kind::SshRsa => Shape::Pair(PairType::Rsa(pair_bits(&spec, "ssh-rsa", [2048, 3072, 4096], 3072)?)),
         };
         Ok(Self { spec, shape })
     }
@@ -157,7 +165,7 @@ impl Policy {
     /// Makes Ed25519 key pairs.
     pub fn ssh_key() -> Self {
         let spec = Spec { kind: Kind::SshEd25519, ..Spec::default() };
-        Self { spec, shape: Shape::Ssh }
+        Self { spec, shape: Shape::Ed25519 }
     }
 
     /// The bits of entropy of what [`Policy::generate`] draws: the logarithm of how many secrets there are, all of them
@@ -168,7 +176,8 @@ impl Policy {
             Shape::Passphrase(passphrase) => passphrase.entropy_bits(),
             Shape::Hex { bytes } | Shape::Base64 { bytes } => *bytes as f64 * 8.0,
             // What finding the private key of a curve of 256 bits costs.
-            Shape::Ssh => 128.0,
+            Shape::Ed25519 => 128.0,
+            Shape::Pair(pair) => pair.strength_bits(),
         }
     }
 
@@ -176,26 +185,41 @@ impl Policy {
     pub fn makes(&self) -> Makes {
         match self.shape {
             Shape::Password { .. } | Shape::Passphrase(_) | Shape::Hex { .. } | Shape::Base64 { .. } => Makes::Password,
-            Shape::Ssh => Makes::SshKey,
+            Shape::Ed25519 | Shape::Pair(_) => Makes::SshKey,
         }
     }
 
-    /// A new secret: `password`, or `private_key` and `public_key`. Every buffer on the way to it is wiped.
+    /// The type of key pair that a worker has to make, where this process has no library for it; [`PairType::fields`] turns
+    /// what it makes into the secret.
+    pub fn pair_type(&self) -> Option<PairType> {
+        match self.shape {
+            Shape::Pair(pair) => Some(pair),
+            Shape::Password { .. }
+            | Shape::Passphrase(_)
+            | Shape::Hex { .. }
+            | Shape::Base64 { .. }
+            | Shape::Ed25519 => None,
+        }
+    }
+
+    /// A new secret: `password`, or `private_key` and `public_key`; none where [`Policy::pair_type`] says that a worker makes
+    /// it. Every buffer on the way to it is wiped.
     ///
     /// Does not return as long as `random` gives the same few bytes for ever.
-    pub fn generate(&self, random: Random<'_>) -> Fields {
+    pub fn generate(&self, random: Random<'_>) -> Option<Fields> {
         let password = |password: Secret| {
             let mut fields = Fields::new();
             fields.insert("password", password);
             fields
         };
-        match &self.shape {
+        Some(match &self.shape {
             Shape::Password { alphabet, length } => password(draw::password(alphabet, *length, random)),
             Shape::Passphrase(passphrase) => password(draw::passphrase(passphrase, random)),
             Shape::Hex { bytes } => password(draw::hex(*bytes, random)),
             Shape::Base64 { bytes } => password(draw::base64(*bytes, random)),
-            Shape::Ssh => ssh::key_pair(random),
-        }
+            Shape::Ed25519 => ssh::key_pair(random),
+            Shape::Pair(_) => return None,
+        })
     }
 
     /// The policy to use after a target refused `refusals` values (1 or more) of this one: longer, with more of every
@@ -206,7 +230,7 @@ impl Policy {
         match &self.shape {
             Shape::Password { alphabet, length } => self.stricter_password(alphabet, *length, steps),
             Shape::Passphrase(now) => self.stricter_passphrase(now, steps),
-            Shape::Hex { .. } | Shape::Base64 { .. } | Shape::Ssh => self.clone(),
+            Shape::Hex { .. } | Shape::Base64 { .. } | Shape::Ed25519 | Shape::Pair(_) => self.clone(),
         }
     }
 
@@ -217,7 +241,8 @@ impl Policy {
             Shape::Passphrase(passphrase) => passphrase.describe(),
             Shape::Hex { bytes } => format!("a key of {} bits in hexadecimal", bytes * 8),
             Shape::Base64 { bytes } => format!("a key of {} bits in base64", bytes * 8),
-            Shape::Ssh => "an Ed25519 key pair".to_owned(),
+            Shape::Ed25519 => "an Ed25519 key pair".to_owned(),
+            Shape::Pair(pair) => format!("an {pair} key pair"),
         }
     }
 
@@ -348,14 +373,24 @@ fn base64_bytes(spec: &Spec) -> Result<usize, PolicyError> {
     Ok(bytes)
 }
 
-/// Key pairs have no shape to choose.
-fn ssh_key(spec: &Spec) -> Result<Shape, PolicyError> {
+/// The number of bits is one of few.
+fn pair_bits(spec: &Spec, kind: &'static str, known: [u32; 3], default: u32) -> Result<u32, PolicyError> {
+    if spec.length.is_some() {
+        return Err(PolicyError::Unused { key: "length", kind });
+    }
+    let bits = spec.bits.unwrap_or(default);
+    key_bytes(&Spec { bits: None, ..spec.clone() }, kind, b"", None)?;
+    if known.contains(&bits) { Ok(bits) } else { Err(PolicyError::PairBits { bits, kind, known }) }
+}
+
+/// These have no shape to choose.
+fn ed25519(spec: &Spec) -> Result<Shape, PolicyError> {
     let kind = "ssh-ed25519";
     let chosen = [("length", spec.length), ("bits", spec.bits)].into_iter().find(|(_, value)| value.is_some());
     if let Some((key, _)) = chosen {
         return Err(PolicyError::Unused { key, kind });
     }
-    key_bytes(spec, kind, b"", None).map(|_| Shape::Ssh)
+    key_bytes(spec, kind, b"", None).map(|_| Shape::Ed25519)
 }
 
 fn in_range(key: &'static str, value: u32, min: u32, max: u32) -> Result<u32, PolicyError> {

@@ -1,5 +1,7 @@
 //! SSH key pairs in OpenSSH's own format (PROTOCOL.key of its sources), which every client of the last ten years reads.
 
+use std::fmt;
+
 use ed25519_compact::{KeyPair, Seed};
 use keywheel_protocol::{Fields, Secret};
 use zeroize::Zeroizing;
@@ -16,6 +18,58 @@ const BLOCK: usize = 8;
 /// The longest private key that is read, in bytes: RSA of 16,384 bits has less.
 const KEY_BYTES_MAX: usize = 16 << 10;
 
+/// A type of key pair that this process has no library for; a worker makes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PairType {
+    /// RSA with that many bits: 2048, 3072 or 4096.
+    Rsa(u32),
+    /// ECDSA on the curve of NIST with that many bits: 256, 384 or 521.
+    Ecdsa(u32),
+}
+
+impl PairType {
+    /// What `keywheel-rotator key-pair` calls it.
+    pub fn name(self) -> String {
+        match self {
+            Self::Rsa(bits) => format!("rsa-{bits}"),
+            Self::Ecdsa(bits) => format!("ecdsa-{bits}"),
+        }
+    }
+
+    /// What finding the private key costs, in bits: NIST SP 800-57 part 1, table 2, and for the sizes that are not in it the
+    /// formula of FIPS 140-2's implementation guidance, section 7.5.
+    pub(super) fn strength_bits(self) -> f64 {
+        match self {
+            Self::Rsa(..=2048) => 112.0,
+            Self::Rsa(..=3072) => 128.0,
+            Self::Rsa(_) => 152.0,
+            Self::Ecdsa(bits) => f64::from(bits / 2),
+        }
+    }
+
+    /// The secret of a pair whose two parts a worker has made, `public` and `private` in base64: `private_key` and
+    /// `public_key`. None if it is another type than this.
+    pub fn fields(self, parts: &Fields, random: Random<'_>) -> Option<Fields> {
+        let [public, private] = ["public", "private"].map(|part| draw::from_base64(parts.get(part)?.expose()));
+        let (public, private) = (public?, private?);
+        let expected = match self {
+            Self::Rsa(_) => "ssh-rsa".to_owned(),
+            Self::Ecdsa(bits) => format!("ecdsa-sha2-nistp{bits}"),
+        };
+        let of_type = |part: &[u8]| take(part).is_some_and(|(kind, _)| kind == expected.as_bytes());
+        (of_type(&public) && of_type(&private)).then(|| pair(&public, &private, random))
+    }
+}
+
+impl fmt::Display for PairType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rsa(bits) => write!(f, "RSA-{bits}"),
+            Self::Ecdsa(bits) => write!(f, "ECDSA P-{bits}"),
+        }
+    }
+}
+
 /// Draws an Ed25519 pair (RFC 8709; OpenSSH 6.5 of 2014 and later): `private_key` and `public_key`.
 pub(super) fn key_pair(random: Random<'_>) -> Fields {
     let mut secret = Zeroizing::new([0; 32]);
@@ -27,9 +81,13 @@ pub(super) fn key_pair(random: Random<'_>) -> Fields {
     put(&mut public, &key);
     private.extend_from_slice(&public);
     put(&mut private, &Zeroizing::new([*secret, key].concat()));
+    pair(&public, &private, random)
+}
+
+fn pair(public: &[u8], private: &[u8], random: Random<'_>) -> Fields {
     let mut fields = Fields::new();
-    fields.insert("private_key", armour(&public, &private, random));
-    fields.insert("public_key", Secret::new(line(&public)));
+    fields.insert("private_key", armour(public, private, random));
+    fields.insert("public_key", Secret::new(line(public)));
     fields
 }
 
@@ -37,7 +95,7 @@ pub(super) fn key_pair(random: Random<'_>) -> Fields {
 fn armour(public: &[u8], private: &[u8], random: Random<'_>) -> Secret {
     let mut check = [0; 4];
     random(&mut check);
-    let mut section = Zeroizing::new(Vec::with_capacity(512));
+    let mut section = Zeroizing::new(Vec::with_capacity(private.len() + 32));
     section.extend_from_slice(&check);
     section.extend_from_slice(&check);
     section.extend_from_slice(private);
@@ -45,7 +103,7 @@ fn armour(public: &[u8], private: &[u8], random: Random<'_>) -> Secret {
     put(&mut section, b"");
     let padding = (1..).take((BLOCK - section.len() % BLOCK) % BLOCK);
     section.extend(padding);
-    let mut file = Zeroizing::new(Vec::with_capacity(1024));
+    let mut file = Zeroizing::new(Vec::with_capacity(public.len() + section.len() + 64));
     file.extend_from_slice(MAGIC);
     for nothing in [b"none".as_slice(), b"none", b""] {
         put(&mut file, nothing);
@@ -54,7 +112,7 @@ fn armour(public: &[u8], private: &[u8], random: Random<'_>) -> Secret {
     put(&mut file, public);
     put(&mut file, &section);
     let digits = draw::to_base64(&file);
-    let mut text = Zeroizing::new(String::with_capacity(digits.len() + 256));
+    let mut text = Zeroizing::new(String::with_capacity(digits.len() + digits.len() / LINE + 128));
     text.push_str(BEGIN);
     for (index, digit) in digits.chars().enumerate() {
         if index % LINE == 0 {

@@ -89,7 +89,7 @@ fn every_allowed_secret_is_equally_likely() {
     let mut random = seeded(1);
     let expected = 20.0;
     for _ in 0..seen.len() * 20 {
-        let secret = policy.generate(&mut random);
+        let secret = policy.generate(&mut random).expect("drawn");
         *seen.get_mut(secret.expose()).expect("an allowed secret") += 1.0;
     }
     // Chi-square is near normal for that many cells: mean f, variance 2f.
@@ -106,7 +106,7 @@ fn each_place_of_the_default_password_shows_no_bias() {
     let mut counts = vec![BTreeMap::<u8, f64>::new(); 32];
     let rounds = 20_000;
     for _ in 0..rounds {
-        for (place, byte) in policy.generate(&mut random).expose().bytes().enumerate() {
+        for (place, byte) in policy.generate(&mut random).expect("drawn").expose().bytes().enumerate() {
             *counts[place].entry(byte).or_default() += 1.0;
         }
     }
@@ -133,7 +133,7 @@ fn the_default_is_what_every_target_takes() {
     assert_eq!(policy.describe(), "32 characters of a-z, A-Z, 0-9 and -._~, a letter first");
     let mut random = seeded(3);
     for _ in 0..500 {
-        let secret = policy.generate(&mut random);
+        let secret = policy.generate(&mut random).expect("drawn");
         let text = secret.expose();
         assert_eq!(text.len(), 32);
         assert!(text.starts_with(|c: char| c.is_ascii_alphabetic()), "{text}");
@@ -152,11 +152,11 @@ fn keys_are_encoded_as_the_rfc_says() {
         (Kind::Base64, 80, "Zm9vYmFycXFxcQ=="),
     ] {
         let policy = Policy::new(Spec { kind, bits: Some(bits), ..Spec::default() }).expect("a policy");
-        let secret = policy.generate(&mut |bytes| {
+        let drawn = policy.generate(&mut |bytes| {
             bytes.fill(b'q');
             bytes[..6].copy_from_slice(b"foobar");
         });
-        assert_eq!(secret.expose(), expected);
+        assert_eq!(drawn.expect("drawn").expose(), expected);
         assert!((policy.entropy_bits() - f64::from(bits)).abs() < 1e-9);
     }
     let by_length = Policy::new(Spec { kind: Kind::Hex, length: Some(64), ..Spec::default() }).expect("a policy");
@@ -171,7 +171,7 @@ fn passphrases_consist_of_whole_words_and_fit_their_buffer() {
     let Shape::Passphrase(shape) = &policy.shape else { panic!("a passphrase") };
     let mut random = seeded(4);
     for _ in 0..500 {
-        let secret = policy.generate(&mut random);
+        let secret = policy.generate(&mut random).expect("drawn");
         let parts: Vec<&str> = secret.expose().split('-').collect();
         assert_eq!(parts.len(), 9, "{parts:?}");
         for word in &parts[..8] {
@@ -262,7 +262,7 @@ fn what_is_wrong_is_said_with_a_remedy() {
 fn a_stricter_policy_is_longer_and_uses_every_class_it_may() {
     let plain = Policy::new(Spec { length: Some(12), lower: Some(0), ..Spec::default() }).expect("a policy");
     let stricter = plain.stricter(1);
-    let secret = stricter.generate(&mut seeded(5));
+    let secret = stricter.generate(&mut seeded(5)).expect("drawn");
     let text = secret.expose();
     assert_eq!(text.len(), 20);
     for class in [u8::is_ascii_lowercase as fn(&u8) -> bool, u8::is_ascii_uppercase, u8::is_ascii_digit] {
@@ -270,9 +270,17 @@ fn a_stricter_policy_is_longer_and_uses_every_class_it_may() {
     }
     assert!(text.bytes().filter(|b| b"-._~".contains(b)).count() >= 2, "{text}");
     let no_symbols = Policy::new(Spec { forbid: "-._~".into(), ..Spec::default() }).expect("a policy");
-    assert!(no_symbols.stricter(3).generate(&mut seeded(6)).expose().bytes().all(|b| b.is_ascii_alphanumeric()));
+    assert!(
+        no_symbols
+            .stricter(3)
+            .generate(&mut seeded(6))
+            .expect("drawn")
+            .expose()
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric())
+    );
     let longest = Policy::new(Spec { length: Some(512), ..Spec::default() }).expect("a policy");
-    assert_eq!(longest.stricter(u32::MAX).generate(&mut seeded(7)).expose().len(), 512);
+    assert_eq!(longest.stricter(u32::MAX).generate(&mut seeded(7)).expect("drawn").expose().len(), 512);
     let key = Policy::new(Spec { kind: Kind::Hex, ..Spec::default() }).expect("a policy");
     assert_eq!(key.stricter(2), key);
 }
@@ -321,14 +329,14 @@ proptest! {
     fn what_is_drawn_keeps_the_policy_and_so_does_what_is_drawn_more_strictly(spec in any_spec(), seed: u64) {
         let Ok(policy) = Policy::new(spec.clone()) else { return Ok(()) };
         let mut random = seeded(seed);
-        let secret = policy.generate(&mut random);
+        let secret = policy.generate(&mut random).expect("drawn");
         check(&spec, &secret)?;
         prop_assert_eq!(spec.length.is_none_or(|length| secret.expose().len() == length as usize), true);
         for refusals in 1..4 {
             let stricter = policy.stricter(refusals);
             prop_assert!(stricter.entropy_bits() > policy.entropy_bits() - 1e-9, "{:?} {:?}", policy, stricter);
-            prop_assert!(stricter.generate(&mut random).expose().len() > spec.length.unwrap_or(0) as usize);
-            check(&spec, &stricter.generate(&mut random))?;
+            prop_assert!(stricter.generate(&mut random).expect("drawn").expose().len() > spec.length.unwrap_or(0) as usize);
+            check(&spec, &stricter.generate(&mut random).expect("drawn"))?;
         }
     }
 }

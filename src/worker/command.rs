@@ -1,17 +1,19 @@
 //! Which program is the rotator of a kind, and what its cage must allow.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use keywheel_protocol::Permissions;
 
 use crate::config::Daemon;
+use crate::generate::PairType;
 
 /// A rotator's program and its cage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
     launcher: PathBuf,
+    command: &'static str,
     cage: Vec<OsString>,
     what: Vec<OsString>,
 }
@@ -55,7 +57,17 @@ impl Program {
         } else {
             vec![kind.into()]
         };
-        Ok(Self { launcher: daemon.rotator.clone(), cage: Vec::new(), what })
+        Ok(Self { launcher: daemon.rotator.clone(), command: "run", cage: Vec::new(), what })
+    }
+
+    /// The maker of key pairs of this type.
+    ///
+    /// # Errors
+    /// [`ProgramError`].
+    pub fn key_pair(daemon: &Daemon, pair: PairType) -> Result<Self, ProgramError> {
+        trusted(&daemon.rotator)?;
+        let what = vec![pair.name().into()];
+        Ok(Self { launcher: daemon.rotator.clone(), command: "key-pair", cage: Vec::new(), what })
     }
 
     /// Opens the cage for what a worker needs of this host.
@@ -75,9 +87,9 @@ impl Program {
     }
 
     /// Its arguments. None of them is secret.
-    pub fn arguments(&self) -> impl Iterator<Item = &OsString> {
-        static RUN: std::sync::LazyLock<OsString> = std::sync::LazyLock::new(|| "run".into());
-        std::iter::once(&*RUN).chain(&self.cage).chain(&self.what)
+    pub fn arguments(&self) -> impl Iterator<Item = &OsStr> {
+        let rest = self.cage.iter().chain(&self.what).map(OsString::as_os_str);
+        std::iter::once(OsStr::new(self.command)).chain(rest)
     }
 }
 

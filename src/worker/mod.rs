@@ -12,16 +12,19 @@ mod process;
 use std::path::Path;
 use std::time::Duration;
 
-use keywheel_protocol::{Description, Reply, Request, Step, Yes};
+use keywheel_protocol::{Description, Fields, Reply, Request, Step, Yes};
 use serde_json::{Map, Value};
 
 pub use command::{Program, ProgramError};
 pub use envelope::encrypt;
 
 use crate::config::{Credential, Daemon, Target, strategy_word};
+use crate::generate::PairType;
 
 /// How long a rotator may take to describe itself.
 const DESCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a key pair may take: the primes of RSA are found by trying.
+const KEY_PAIR_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Starts workers.
 #[derive(Clone, Debug)]
@@ -75,6 +78,21 @@ impl Workers {
             }
             Reply::Yes(_) => Err(format!("the rotator of kind {kind:?} does not describe itself")),
             Reply::No { message, .. } | Reply::NotReached { message } | Reply::InDoubt { message } => Err(message),
+        }
+    }
+
+    /// A new key pair of this type: the parts that [`PairType::fields`] takes.
+    ///
+    /// # Errors
+    /// One sentence: the rotator is not there, is not to be trusted, or made none.
+    pub async fn key_pair(&self, pair: PairType) -> Result<Fields, String> {
+        let program = Program::key_pair(&self.daemon, pair).map_err(|error| error.to_string())?;
+        match process::exchange(&program, b"", KEY_PAIR_TIMEOUT).await {
+            Reply::Yes(Yes { fields: Some(parts), .. }) => Ok(parts),
+            Reply::Yes(_) => Err(format!("the rotator program made no {pair} key pair")),
+            Reply::No { message, .. } | Reply::NotReached { message } | Reply::InDoubt { message } => {
+                Err(format!("no {pair} key pair was made: {message}"))
+            }
         }
     }
 

@@ -28,6 +28,11 @@ pub(super) async fn run(program: &Program, request: &Request) -> Reply {
         Ok(line) => line,
         Err(error) => return Reply::not_reached(format!("the request was not sent: {error}")),
     };
+    exchange(program, &line, Duration::from_millis(request.deadline_ms)).await
+}
+
+/// The same with a line as it is sent, and how long an answer may take.
+pub(super) async fn exchange(program: &Program, line: &[u8], deadline: Duration) -> Reply {
     let mut child = match start(program) {
         Ok(child) => child,
         Err(error) => {
@@ -35,8 +40,8 @@ pub(super) async fn run(program: &Program, request: &Request) -> Reply {
         }
     };
     let group = Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
-    let limit = Duration::from_millis(request.deadline_ms) + MARGIN;
-    let answered = tokio::time::timeout(limit, converse(&mut child, &line)).await;
+    let limit = deadline + MARGIN;
+    let answered = tokio::time::timeout(limit, converse(&mut child, line)).await;
     drop(group);
     // Reaped here, so that no worker outlives its step as a zombie.
     let ended = child.wait().await;

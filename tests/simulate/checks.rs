@@ -201,8 +201,9 @@ fn restless(run: &Run) -> Option<String> {
     let nobody_halted = halted(&inner).is_empty();
     let restless = |record: &&Record| {
         let at_rest = matches!(record.phase, Phase::Resting { .. } | Phase::Halted { .. });
-        // A halted member holds its group.
-        let due = record.wake_at.is_some_and(|at| at <= inner.wall()) && nobody_halted;
+        // A clock that was put right may have moved its time away. A halted member holds its group.
+        let is_due = record.asked_for.is_some() || record.wake_at.is_some_and(|at| at <= inner.wall());
+        let due = is_due && nobody_halted;
         let due = due && !waits_for_its_group(run, &inner, &record.name);
         let waits = waits_for_its_admin(run, &inner, &record.name);
         !waits && (record.lease.is_some() || !at_rest || due)

@@ -4,9 +4,10 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use keywheel::engine::{Engine, EngineHandle, Message};
+use keywheel::generate::PairType;
 use keywheel::ids::CredentialName;
 use keywheel::rotation::Phase;
-use keywheel_protocol::Reply;
+use keywheel_protocol::{Fields, Reply, Secret};
 
 use crate::checks;
 use crate::dice::Dice;
@@ -178,6 +179,7 @@ impl Run {
             }
             Happening::Perform(id) => self.perform(id),
             Happening::Answer(id) => self.answer(id),
+            Happening::Made(name, pair, life, value) => self.made(name, pair, life, value),
             Happening::Crash | Happening::PowerCut => {
                 let mut inner = self.sim.0.borrow_mut();
                 if inner.dead.is_none() && self.engine.is_some() {
@@ -335,6 +337,18 @@ impl Run {
             Message::StepDone { name, step, version, reply }
         };
         self.tell(message);
+    }
+
+    fn made(&mut self, name: CredentialName, pair: PairType, life: u32, value: Option<String>) {
+        if self.sim.0.borrow().life != life {
+            return;
+        }
+        let made = value.ok_or_else(|| "it could not be made".to_owned()).map(|value| {
+            let mut fields = Fields::new();
+            fields.insert("password", Secret::new(value));
+            fields
+        });
+        self.tell(Message::PairMade { name, pair, made });
     }
 
     /// What becomes of a daemon that has ended.

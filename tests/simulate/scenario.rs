@@ -118,7 +118,7 @@ impl Scenario {
         let made = |(name, spec)| {
             let made = credential(&name, &target, Strategy::Replace, By::Account, &mut dice, lockout);
             let schedule = Schedule::new(spec, BEGIN).expect("a schedule");
-            (name, Arc::new(Credential { schedule, group: None, ..made }))
+            (name, Arc::new(Credential { schedule, group: None, policy: policy(false), ..made }))
         };
         let credentials = schedules.into_iter().map(made).collect();
         let config = config(BTreeMap::from([(target.name.clone(), target.clone())]), credentials, 8);
@@ -290,7 +290,7 @@ fn credential(
         accounts,
         strategy,
         change_by,
-        policy: policy(),
+        policy: policy(dice.chance(200)),
         schedule: Schedule::manual(),
         group: (dice.chance(300) && strategy != Strategy::Ephemeral).then(|| "pair".to_owned()),
         rules: Rules {
@@ -369,12 +369,13 @@ fn hours(every: u64) -> Schedule {
     ALL[usize::try_from(every).unwrap_or(1).min(12)].clone()
 }
 
-fn policy() -> Arc<Policy> {
-    static ONE: LazyLock<Arc<Policy>> = LazyLock::new(|| {
-        let spec = Spec { kind: Kind::Hex, bits: Some(64), ..Spec::default() };
-        Arc::new(Policy::new(spec).expect("a policy"))
+/// What is drawn, or has to be made before the rotation begins.
+fn policy(made_before: bool) -> Arc<Policy> {
+    static BOTH: LazyLock<[Arc<Policy>; 2]> = LazyLock::new(|| {
+        [(Kind::Hex, Some(64)), (Kind::SshRsa, None)]
+            .map(|(kind, bits)| Arc::new(Policy::new(Spec { kind, bits, ..Spec::default() }).expect("a policy")))
     });
-    ONE.clone()
+    BOTH[usize::from(made_before)].clone()
 }
 
 pub(crate) fn name(text: &str) -> CredentialName {

@@ -10,6 +10,7 @@ use keywheel::audit::{AuditError, Head};
 use keywheel::config::Config;
 use keywheel::engine::advance::Notice;
 use keywheel::engine::{Books, EngineHandle, Job, World};
+use keywheel::generate::PairType;
 use keywheel::ids::{CredentialName, Version};
 use keywheel::rotation::Machine;
 use keywheel::store::{Batch, Change, Record, StoreError};
@@ -169,6 +170,15 @@ impl World for Sim {
 
     fn configured(&mut self, config: Arc<Config>) {
         self.0.borrow_mut().config = config;
+    }
+
+    fn make_pair(&mut self, name: CredentialName, pair: PairType, _engine: &EngineHandle) {
+        let mut inner = self.0.borrow_mut();
+        let fails = inner.weather.unreachable;
+        let value = if inner.dice.chance(fails) { None } else { Some(inner.dice.below(u64::MAX).to_string()) };
+        inner.note(|| format!("{name} has an {pair} key pair made: {}", value.is_some()));
+        let (life, takes) = (inner.life, inner.dice.between(1, 3000));
+        inner.later(takes, Happening::Made(name, pair, life, value));
     }
 
     fn start(&mut self, job: Job, _engine: &EngineHandle) {

@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use keywheel::config::Config;
+use keywheel::generate::PairType;
 use keywheel::ids::{CredentialName, TargetName, Version};
 use keywheel::time::Timestamp;
 use keywheel_protocol::{Reply, Step, Strategy};
@@ -35,6 +36,8 @@ pub(crate) enum Happening {
     Perform(u64),
     /// The worker's answer reaches the engine.
     Answer(u64),
+    /// A secret that had to be made before its rotation is there, or not; asked for in this life of the daemon.
+    Made(CredentialName, PairType, u32, Option<String>),
     Crash,
     PowerCut,
     TargetRestart,

@@ -76,6 +76,13 @@ impl Setup {
         self
     }
 
+    /// Has the daemon start this program in the place of `keywheel-rotator`.
+    pub fn rotator(mut self, program: &Path) -> Self {
+        let [real, given] = [&rotator_binary(), program].map(|path| path.display().to_string());
+        self.general = self.general.replace(&real, &given);
+        self
+    }
+
     /// Has the daemon run as a user of its own, as the package does, by copies of its programs that this user can reach.
     /// Needs root.
     pub fn user(mut self, id: u32) -> Self {
@@ -83,8 +90,8 @@ impl Setup {
             let name = program.file_name().expect("a name");
             fs::copy(program, self.scratch.path().join(name)).expect("a copy");
         }
-        let rotator = self.scratch.at("keywheel-rotator").display().to_string();
-        self.general = self.general.replace(&rotator_binary().display().to_string(), &rotator);
+        let copy = self.scratch.at("keywheel-rotator");
+        self = self.rotator(&copy);
         for name in ["state", "run", "log", "master.key"] {
             chown(self.scratch.at(name), Some(id), Some(id)).expect("root");
         }

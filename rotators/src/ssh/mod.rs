@@ -6,6 +6,7 @@ mod legacy;
 pub(crate) mod lines;
 pub(crate) mod remote;
 pub(crate) mod session;
+pub(crate) mod wire;
 
 pub(crate) use session::{Auth, Ran, Session, Target};
 

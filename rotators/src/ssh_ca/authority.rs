@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use keywheel_protocol::Secret;
 use zeroize::Zeroizing;
 
-use super::wire::{put, put_number, take, take_number};
+use crate::ssh::wire::{put, put_number, take, take_number};
 
 const BEGIN: &str = "-----BEGIN OPENSSH PRIVATE KEY-----";
 const END: &str = "-----END OPENSSH PRIVATE KEY-----";

@@ -7,8 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::authority::{Authority, Unusable};
-use super::wire::{put, take};
 use crate::ssh::lines;
+use crate::ssh::wire::{put, take};
 
 /// The most principals that OpenSSH reads (`SSHKEY_CERT_MAX_PRINCIPALS`).
 const PRINCIPALS_MAX: usize = 256;

@@ -10,7 +10,6 @@ mod describe;
 mod lease;
 mod proof;
 mod sites;
-mod wire;
 #[cfg(test)]
 mod with_openssh;
 

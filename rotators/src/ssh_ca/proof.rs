@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 
 use super::authority::Authority;
 use super::certificate::{Kind, Terms, sign};
-use super::wire::put;
 use crate::ssh::Auth;
+use crate::ssh::wire::put;
 
 /// How long a certificate is valid, in seconds: it is used at once.
 pub(super) const PROOF_S: u64 = 300;

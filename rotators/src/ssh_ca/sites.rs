@@ -4,8 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use keywheel_protocol::{Reason, Reply};
 
-use super::wire::take;
 use crate::ssh::remote::File;
+use crate::ssh::wire::take;
 use crate::ssh::{Session, lines};
 
 /// A host that the login is open at.

@@ -1,13 +1,13 @@
 //! Strings and numbers as SSH writes them (RFC 4251, section 5).
 
 /// Appends a string: its length in four bytes, and itself.
-pub(super) fn put(to: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn put(to: &mut Vec<u8>, bytes: &[u8]) {
     to.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
     to.extend_from_slice(bytes);
 }
 
 /// Appends a number that is not negative: no zeros in front, but for one where its first bit would be taken for a sign.
-pub(super) fn put_number(to: &mut Vec<u8>, digits: &[u8]) {
+pub(crate) fn put_number(to: &mut Vec<u8>, digits: &[u8]) {
     let digits = without_zeros(digits);
     let sign = digits.first().is_some_and(|first| *first >= 0x80);
     let length = digits.len() + usize::from(sign);
@@ -17,7 +17,7 @@ pub(super) fn put_number(to: &mut Vec<u8>, digits: &[u8]) {
 }
 
 /// Takes a string off the front.
-pub(super) fn take<'a>(from: &mut &'a [u8]) -> Option<&'a [u8]> {
+pub(crate) fn take<'a>(from: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (length, rest) = from.split_first_chunk::<4>()?;
     let (string, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
     *from = rest;
@@ -25,7 +25,7 @@ pub(super) fn take<'a>(from: &mut &'a [u8]) -> Option<&'a [u8]> {
 }
 
 /// Takes a number off the front, without zeros before it.
-pub(super) fn take_number<'a>(from: &mut &'a [u8]) -> Option<&'a [u8]> {
+pub(crate) fn take_number<'a>(from: &mut &'a [u8]) -> Option<&'a [u8]> {
     take(from).map(without_zeros)
 }
 
