@@ -40,6 +40,13 @@ pub(super) fn set_right(
     if let (Some(at), Some(every)) = (&mut record.verify_at, plan.verify) {
         *at = (*at).min(now + every);
     }
+    // What an operator has asked for has been due ever since.
+    if record.asked_for.is_some_and(|at| at > now) {
+        record.asked_for = Some(now);
+        if matches!(record.phase, Phase::Resting { .. }) {
+            (record.next_due, record.wake_at) = (Some(now), Some(now));
+        }
+    }
     let follows = record.wake_at == record.next_due;
     if let Some(due) = &mut record.next_due
         && let Some(latest) = plan.schedule.next_due(now, plan.seed).filter(|_| clock.believed)
@@ -178,6 +185,17 @@ mod tests {
         };
         assert_eq!(corrected(record.clone(), millis(YEAR + HOUR)).0.wake_at, Some(NOW + HOUR), "the old one is in use");
         assert!(!corrected(record, 0).1, "it is over");
+    }
+
+    #[test]
+    fn what_an_operator_asked_for_by_a_clock_that_was_ahead_is_due() {
+        let mut record = Record::new("app/db".parse().expect("a name"));
+        let asked = NOW + YEAR;
+        (record.asked_for, record.next_due, record.wake_at) = (Some(asked), Some(asked), Some(asked));
+        for set_by in [0, -millis(YEAR)] {
+            let (record, changed) = corrected(record.clone(), set_by);
+            assert!(changed && record.wake_at == Some(NOW) && record.asked_for == Some(NOW));
+        }
     }
 
     #[test]

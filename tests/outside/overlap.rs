@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::crash::databases::mariadb_target;
-use crate::kit::{Fetched, QUICK, by_admin_config, credential, fetch, redis_target, settled};
+use crate::crash::services::{aws_target, hub_target};
+use crate::crash::ssh::host;
+use crate::kit::{Fetched, Logins, QUICK, by_admin_config, credential, fetch, redis_target, settled};
 use crate::support::kdc::{ADMIN, REALM};
 use crate::support::redis::Keeps;
-use crate::support::{Daemon, Kdc, MariaDb, PgOptions, Postgres, Redis, Setup};
+use crate::support::{Daemon, Kdc, MariaDb, PgOptions, Postgres, Redis, Setup, Sshd, services};
 
 /// Rotations that the application lives through.
 const ROTATIONS: usize = 200;
@@ -62,6 +64,53 @@ fn complaint_13_an_application_of_postgres_sees_no_failed_login_through_200_rota
     let daemon = Setup::new().config(config).start();
     daemon.keywheel_ok(&["import", "pg/admin"], &pg.superuser_password);
     through_rotations(&daemon, |fetched| pg.login_works(&fetched.username, &fetched.password));
+}
+
+#[test]
+fn an_application_of_ssh_sees_no_failed_login_through_200_rotations_of_its_keys() {
+    let server = Sshd::start();
+    let (private, public) = server.key_pair("ed25519");
+    let mut config = QUICK.to_owned() + &host("ssh-key", &server, "rotations = 10");
+    for index in 0..CREDENTIALS {
+        let account = server.account("unused-Password-1");
+        server.authorize(&account, &format!("{public}\n"));
+        config += &credential(&name(index), "host", &format!("account = {account:?}\ngrace = \"200ms\""));
+    }
+    let daemon = Setup::new().config(config).start();
+    for index in 0..CREDENTIALS {
+        daemon.keywheel_ok(&["import", &name(index), "--field", "private_key"], &private);
+    }
+    through_rotations(&daemon, |fetched| server.key_logs_in(&fetched.username, &fetched.password));
+}
+
+#[test]
+fn an_application_of_jupyterhub_sees_no_failed_login_through_200_rotations_of_its_tokens() {
+    let hub = services::jupyterhub();
+    let mut config = QUICK.to_owned() + &hub_target(&hub, "rotations = 10") + &credential("hub/admin", "hub", "");
+    for index in 0..CREDENTIALS {
+        config += &credential(&name(index), "hub", &format!("account = \"app{index}\"\ngrace = \"200ms\""));
+    }
+    let daemon = Setup::new().config(config).start();
+    daemon.keywheel_ok(&["import", "hub/admin", "--field", "key"], services::HUB_TOKEN);
+    through_rotations(&daemon, |fetched| hub.login_works(&fetched.username, &fetched.password));
+}
+
+#[test]
+fn an_application_of_an_imitated_aws_sees_no_failed_login_through_200_rotations_of_its_access_keys() {
+    let moto = services::moto(13);
+    for index in 0..CREDENTIALS {
+        moto.iam(&[("Action", "CreateUser"), ("UserName", &format!("app{index}"))]);
+    }
+    let (id, secret) = moto.iam_user("keywheel");
+    let mut config = QUICK.to_owned() + &aws_target(&moto, "rotations = 10");
+    config += &credential("aws/admin", "aws", "account = \"keywheel\"");
+    for index in 0..CREDENTIALS {
+        config += &credential(&name(index), "aws", &format!("account = \"app{index}\"\ngrace = \"200ms\""));
+    }
+    let daemon = Setup::new().config(config).start();
+    let first = serde_json::json!({ "access_key_id": id, "secret_access_key": secret }).to_string();
+    daemon.keywheel_ok(&["import", "aws/admin", "--from-json"], &first);
+    through_rotations(&daemon, |fetched| moto.signs(&fetched.username, &fetched.password));
 }
 
 #[test]

@@ -30,7 +30,7 @@ c.JupyterHub.proxy_class = NoProxy
 c.JupyterHub.hub_bind_url = "http://127.0.0.1:PORT/"
 c.JupyterHub.bind_url = "http://127.0.0.1:PORT/"
 c.JupyterHub.authenticator_class = "dummy"
-c.Authenticator.allowed_users = {"app", "other"}
+c.Authenticator.allowed_users = {"app", "other"} | {f"app{n}" for n in range(10)}
 c.JupyterHub.db_url = "sqlite:///hub.sqlite"
 c.JupyterHub.log_level = "DEBUG"
 c.JupyterHub.services = [
@@ -39,7 +39,7 @@ c.JupyterHub.services = [
     {"name": "users", "api_token": "USERS"},
 ]
 c.JupyterHub.load_roles = [
-    {"name": "keywheel", "scopes": ["tokens!user=app"], "services": ["keywheel"]},
+    {"name": "keywheel", "scopes": ["tokens!user=app"] + [f"tokens!user=app{n}" for n in range(10)], "services": ["keywheel"]},
     {"name": "users", "scopes": ["admin:users"], "services": ["users"]},
 ]
 "#;
@@ -110,7 +110,7 @@ pub struct Service {
     scratch: tempfile::TempDir,
 }
 
-/// JupyterHub with the users `app` and `other`.
+/// JupyterHub with the users `app`, `other`, and `app0` to `app9`.
 pub fn jupyterhub() -> Service {
     let ready = |service: &Service| service.curl(&["/hub/api/"]).0 == 200;
     start(ready, |port, folder| {

@@ -3,8 +3,9 @@
 use super::{kill_everywhere, kill_workers};
 use crate::kit::{LogsIn, QUICK, credential, rotate};
 use crate::support::kdc::{ADMIN, REALM};
+use crate::support::services::{self, Service};
 use crate::support::snmpd::{Snmpd, own_rights};
-use crate::support::{Kdc, RabbitMq, Setup, services};
+use crate::support::{Kdc, RabbitMq, Setup};
 
 /// More failed logins allowed than any test makes.
 pub(super) const LOCKOUT: &str = "lockout = { failures = 1000, window = \"1m\" }";
@@ -12,12 +13,7 @@ pub(super) const LOCKOUT: &str = "lockout = { failures = 1000, window = \"1m\" }
 #[test]
 fn i1_no_kill_of_daemon_or_worker_loses_an_api_key_or_leaves_a_second_one() {
     let hub = services::jupyterhub();
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/rotators/services/jupyterhub.toml");
-    let target = format!(
-        "[target.hub]\nkind = \"http-api-key\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"disabled\"\nservice = {file:?}\n\
-         admin = \"hub/admin\"\nlockout = {{ failures = 1000, window = \"1m\" }}\n",
-        hub.port
-    );
+    let target = hub_target(&hub, "");
     let admin = credential("hub/admin", "hub", "");
     let app = credential("app/db", "hub", "account = \"app\"\ngrace = \"0s\"");
     let daemon = Setup::new().config(format!("{QUICK}{target}{admin}{app}")).start();
@@ -34,6 +30,25 @@ fn i1_no_kill_of_daemon_or_worker_loses_an_api_key_or_leaves_a_second_one() {
     assert_eq!(count, 1, "{keys}");
 }
 
+/// `[target.hub]`.
+pub(crate) fn hub_target(hub: &Service, more: &str) -> String {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/rotators/services/jupyterhub.toml");
+    format!(
+        "[target.hub]\nkind = \"http-api-key\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"disabled\"\nservice = {file:?}\n\
+         admin = \"hub/admin\"\n{more}\n{LOCKOUT}\n",
+        hub.port
+    )
+}
+
+/// `[target.aws]`.
+pub(crate) fn aws_target(moto: &Service, more: &str) -> String {
+    format!(
+        "[target.aws]\nkind = \"aws-iam\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"disabled\"\nadmin = \"aws/admin\"\n\
+         {more}\n{LOCKOUT}\n",
+        moto.port
+    )
+}
+
 /// At an imitation of AWS, which asks for signatures once its users are made.
 #[test]
 fn i1_no_kill_of_daemon_or_worker_loses_an_access_key_or_leaves_a_third_one() {
@@ -41,11 +56,7 @@ fn i1_no_kill_of_daemon_or_worker_loses_an_access_key_or_leaves_a_third_one() {
     // Without a key: one that keywheel does not know would keep its place.
     moto.iam(&[("Action", "CreateUser"), ("UserName", "app")]);
     let (id, secret) = moto.iam_user("keywheel");
-    let target = format!(
-        "[target.aws]\nkind = \"aws-iam\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"disabled\"\nadmin = \"aws/admin\"\n\
-         {LOCKOUT}\n",
-        moto.port
-    );
+    let target = aws_target(&moto, "");
     let admin = credential("aws/admin", "aws", "account = \"keywheel\"");
     let app = credential("app/aws", "aws", "account = \"app\"\ngrace = \"0s\"");
     let daemon = Setup::new().config(format!("{QUICK}{target}{admin}{app}")).start();
