@@ -426,7 +426,12 @@ impl<W: World> Engine<W> {
 
     /// Why scheduled rotations are held, if they are.
     pub(super) fn held(&self) -> Vec<String> {
-        let mut held: Vec<String> = self.clock_held.iter().cloned().collect();
+        self.clock_held.iter().cloned().chain(self.troubles()).collect()
+    }
+
+    /// Why no rotation may begin at all, if so.
+    pub(super) fn troubles(&self) -> Vec<String> {
+        let mut held = Vec::new();
         held.extend(self.store_trouble.iter().map(|why| format!("the store can't be written: {why}")));
         held.extend(self.audit_trouble.iter().map(|why| format!("the audit log can't be written: {why}")));
         if !self.world.has_room() {

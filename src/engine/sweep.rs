@@ -27,6 +27,13 @@ const COMMIT_MAX: usize = 1000;
 /// Over how long those are spread that a full sweep could not admit, so that they don't hide the others.
 const OVERFLOW_SPREAD: Duration = Duration::from_secs(60);
 
+/// What may not begin now.
+#[derive(Clone, Copy)]
+struct Holds {
+    scheduled: bool,
+    all: bool,
+}
+
 impl<W: World> Engine<W> {
     /// Begins or continues whatever is due and may run.
     pub(super) fn sweep(&mut self, turn: &mut Turn) {
@@ -41,7 +48,7 @@ impl<W: World> Engine<W> {
             Err(error) => return self.store_failed(&error),
         };
         let crowded = due.len() == SWEEP_MAX;
-        let held = !self.held().is_empty();
+        let held = self.holds();
         for record in due {
             if turn.touches(&record.name) || self.running.contains(&record.name) {
                 continue;
@@ -70,7 +77,7 @@ impl<W: World> Engine<W> {
             if self.running.contains(&name) || record.wakes().is_none_or(|at| at > turn.now) {
                 continue;
             }
-            let held = *held.get_or_insert_with(|| !self.held().is_empty());
+            let held = *held.get_or_insert_with(|| self.holds());
             if let Some(record) = self.take_due(turn, &credential, record, held) {
                 self.held_back.push(record.name);
             }
@@ -83,7 +90,7 @@ impl<W: World> Engine<W> {
         turn: &mut Turn,
         credential: &Arc<Credential>,
         record: Record,
-        held: bool,
+        held: Holds,
     ) -> Option<Record> {
         let resting = matches!(record.phase, Phase::Resting { .. });
         if record.phase == Phase::new() && is_over(&record, turn.now) {
@@ -91,7 +98,8 @@ impl<W: World> Engine<W> {
             self.end(turn, credential, record);
             return None;
         }
-        if resting && held {
+        // What an operator has asked for does not go by the clock.
+        if resting && (held.all || held.scheduled && record.asked_for.is_none()) {
             return None;
         }
         if resting && !is_due(&record, turn.now) {
@@ -109,6 +117,10 @@ impl<W: World> Engine<W> {
             self.wake(turn, credential, record);
         }
         None
+    }
+
+    fn holds(&self) -> Holds {
+        Holds { scheduled: self.clock_held.is_some(), all: !self.troubles().is_empty() }
     }
 
     fn begin_due(&mut self, turn: &mut Turn, credential: &Arc<Credential>, record: Record) {

@@ -177,6 +177,26 @@ fn what_an_operator_asked_for_and_had_to_wait_is_not_spread_and_waits_for_no_win
 }
 
 #[test]
+fn what_an_operator_asks_for_by_a_clock_that_is_not_believed_is_done_though_more_than_may_run_at_once() {
+    let many: Vec<_> = (0..20).map(|number| (name(&format!("c{number}")), cron("0 3 * * *"))).collect();
+    let mut run = running(moment("2026-11-23T12:00:00+01:00"), many.clone());
+    run.pass(MINUTE);
+    let right = run.sim.0.borrow().skew;
+    set_clock(&mut run, moment("2040-06-01T12:00:00+02:00"));
+    run.pass(MINUTE);
+    let (first, last) = (&many[0].0, &many[19].0);
+    assert!(many.iter().all(|(name, _)| operator::rotates(&mut run, name.clone(), false)));
+    run.pass(MINUTE);
+    assert!(many.iter().all(|(name, _)| rotations(&run, name).len() == 1), "in 2040");
+    // Asked for before the clock is set back, to be done after it.
+    assert!(many.iter().all(|(name, _)| operator::rotates(&mut run, name.clone(), false)));
+    run.sim.0.borrow_mut().skew = right;
+    run.pass(MINUTE);
+    assert!([first, last].iter().all(|name| rotations(&run, name).len() == 2), "and back again");
+    all_is_well(&run);
+}
+
+#[test]
 fn a_clock_that_was_accepted_stays_so_when_the_daemon_dies_at_once() {
     let (mut run, one) = with_one("2026-11-23T12:00:00+01:00", cron("0 3 * * *"));
     let right = run.sim.0.borrow().skew;
