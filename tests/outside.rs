@@ -41,6 +41,8 @@ mod key_pairs;
 mod kit;
 #[path = "outside/lease.rs"]
 mod lease;
+#[path = "outside/lease_kills.rs"]
+mod lease_kills;
 #[path = "outside/lost_key.rs"]
 mod lost_key;
 #[path = "outside/memory.rs"]

@@ -98,8 +98,9 @@ impl<W: World> Engine<W> {
             self.end(turn, credential, record);
             return None;
         }
-        // What an operator has asked for does not go by the clock.
-        if resting && (held.all || held.scheduled && record.asked_for.is_none()) {
+        // What an operator has asked for does not go by the clock; the end of a lease has been brought in line with it.
+        let scheduled = record.asked_for.is_none() && record.lease.is_none();
+        if resting && (held.all || held.scheduled && scheduled) {
             return None;
         }
         if resting && !is_due(&record, turn.now) {

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::backup::{operator, section};
 use crate::kit::{QUICK, about_daemon, credential, fetch, htpasswd_target, password_line, pause, rotate, try_fetch};
-use crate::support::{Daemon, Setup, eventually};
+use crate::lease::{gone, leases, reporting};
+use crate::support::{Daemon, PgOptions, Postgres, Setup, eventually};
 
 /// Credentials that are overdue together.
 const MANY: usize = 500;
@@ -70,6 +71,26 @@ fn a_clock_set_back_holds_the_schedule_until_it_is_accepted() {
     eventually("the schedule goes on", || {
         try_fetch(&daemon, "web/app").is_ok_and(|fetched| fetched.version > version + 1).then_some(())
     });
+}
+
+#[test]
+fn i4_a_lease_of_a_time_that_is_not_believed_ends_after_its_lifetime() {
+    let pg = Postgres::start(PgOptions::default());
+    let lifetime = "lifetime = \"10s\"";
+    let mut daemon = reporting(&pg, lifetime);
+    daemon.sigterm();
+    by_another_clock(&mut daemon, false);
+    set_clock(&daemon, "+2d");
+    daemon.start();
+    assert!(try_fetch(&daemon, "app/report").is_ok());
+    daemon.sigterm();
+    set_clock(&daemon, "+0");
+    daemon.start();
+    let held = eventually("it is held", || Some(held(&daemon)).filter(|held| !held.is_empty()));
+    assert!(held[0].contains("the clock went back by 1 day"), "{held:?}");
+    assert_eq!(leases(&daemon).len(), 1);
+    // In 2 days by what it was told, and never while schedules are held.
+    gone(&pg, &daemon);
 }
 
 #[test]
