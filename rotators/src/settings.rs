@@ -1,6 +1,9 @@
 //! Reading the settings and secrets of a request. The daemon has checked them against the description; what is wrong all
 //! the same is answered, never trusted.
 
+use std::fs::File;
+use std::io::Read;
+
 use keywheel_protocol::{Fields, Reason, Reply, Request, Secret};
 use serde_json::{Map, Value};
 
@@ -8,7 +11,23 @@ use serde_json::{Map, Value};
 #[derive(Clone, Copy)]
 pub(crate) struct Settings<'a>(pub(crate) &'a Map<String, Value>);
 
+/// The longest file of settings of its own that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 64 << 10;
+
 impl<'a> Settings<'a> {
+    /// The text of the file whose path is called `name`, and that path, if there is one.
+    pub(crate) fn file(self, name: &str) -> Result<Option<(&'a str, String)>, Reply> {
+        let Some(path) = self.text(name)? else { return Ok(None) };
+        let refused = |why: String| Reply::no(Reason::Unsupported, format!("{path} {why}"));
+        let mut text = String::new();
+        let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text));
+        read.map_err(|error| refused(format!("can't be read: {error}")))?;
+        if text.len() as u64 > FILE_BYTES_MAX {
+            return Err(refused(format!("has more than {FILE_BYTES_MAX} bytes")));
+        }
+        Ok(Some((path, text)))
+    }
+
     /// The text called `name`, if there is one.
     pub(crate) fn text(self, name: &str) -> Result<Option<&'a str>, Reply> {
         match self.0.get(name) {

@@ -293,6 +293,40 @@ fn device(dialect: &str) -> (Sshd, String) {
     (server, account)
 }
 
+/// What stands for a device that keywheel does not know: the file of one that it does.
+#[test]
+fn a_device_of_another_kind_is_told_as_its_file_says() {
+    let (server, account) = device("junos");
+    let file = server.at("device.toml");
+    let text = include_str!("../dialects/junos.toml");
+    let own = (By::Account, account.as_str(), "marker-First-1");
+    let path = file.display().to_string();
+    let place = place(&server).with("dialect_file", path.as_str());
+    for (wrong, words) in [
+        ("pty = true".to_owned(), "missing field"),
+        (text.replace("{new}", "secret"), "never be set"),
+        (text.replace("prompt = [\">\"]", "prompt = []"), "`prompt` is empty"),
+        (format!("{text}\nmore = 1\n"), "unknown field"),
+        (format!("{text}\n#{}", "x".repeat(70_000)), "has more than"),
+    ] {
+        fs::write(&file, wrong).expect("written");
+        for step in [Step::Apply, Step::Rehearse] {
+            let request = place.request(step, Some((&account, "marker-Second-2")), Some(own));
+            let said = no(place.ask(&request), Reason::Unsupported);
+            assert!(said.contains(words) && said.contains(&path), "{words}: {said}");
+        }
+    }
+    fs::write(&file, text).expect("written");
+    let both = place.clone().with("dialect", "junos");
+    assert!(no(both.verify(&account, "marker-First-1"), Reason::Unsupported).contains("not both"));
+    yes(place.verify(&account, "marker-First-1"));
+    yes(place.apply(&account, "marker-Second-2", own));
+    yes(place.verify(&account, "marker-Second-2"));
+    no(place.verify(&account, "marker-First-1"), Reason::Credential);
+    fs::remove_file(&file).expect("removed");
+    assert!(no(place.verify(&account, "marker-Second-2"), Reason::Unsupported).contains("can't be read"));
+}
+
 #[test]
 fn simulated_devices_are_told_in_their_dialects() {
     for dialect in ["cisco-ios", "junos", "hp-procurve"] {

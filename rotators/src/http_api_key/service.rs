@@ -1,8 +1,6 @@
 //! The file that describes a service: its requests, and where the answers have what is looked for.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 
 use keywheel_protocol::{Reply, Secret};
 use serde::Deserialize;
@@ -13,9 +11,6 @@ use crate::http::{Answer, Call, form, wrong};
 use crate::settings::Settings;
 use crate::step::short;
 use reqwest::Method;
-
-/// The longest file that is read, in bytes.
-const FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// What stands for the header of this name instead of a pointer.
 pub(super) const LINK: &str = "Link";
@@ -127,13 +122,8 @@ fn not_found() -> Vec<u16> {
 impl Service {
     /// Reads the file that the setting `service` names.
     pub(super) fn of(settings: Settings<'_>) -> Result<Self, Reply> {
-        let path = settings.required("service")?;
-        let mut text = String::new();
-        let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text));
-        read.map_err(|error| wrong(&format!("{path} can't be read: {error}")))?;
-        if text.len() as u64 > FILE_BYTES_MAX {
-            return Err(wrong(&format!("{path} has more than {FILE_BYTES_MAX} bytes")));
-        }
+        settings.required("service")?;
+        let (path, text) = settings.file("service")?.unwrap_or_default();
         Self::parse(&text).map_err(|words| wrong(&format!("{path}: {words}")))
     }
 

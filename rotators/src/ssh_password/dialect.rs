@@ -3,7 +3,9 @@
 use keywheel_protocol::{Reason, Reply};
 use serde::Deserialize;
 
+use crate::settings::Settings;
 use crate::ssh::dialogue::{No, Turn};
+use crate::step::short;
 
 /// The shell of a Unix host, which has no dialogue but that of `passwd`.
 pub(super) const UNIX: &str = "unix";
@@ -28,8 +30,32 @@ pub(super) struct Dialect {
 }
 
 impl Dialect {
+    /// The dialect that a target speaks, by its name or by a file of its own; none for a Unix host.
+    pub(super) fn of(target: Settings<'_>) -> Result<Option<Self>, Reply> {
+        let name = target.text("dialect")?.unwrap_or(UNIX);
+        let Some((path, text)) = target.file("dialect_file")? else { return Self::named(name) };
+        let wrong = |why: &str| Reply::no(Reason::Unsupported, format!("{path}: {why}"));
+        if name != UNIX {
+            return Err(wrong("a target has a dialect by its name or by a file, not both"));
+        }
+        let dialect: Self = toml::from_str(&text).map_err(|error| wrong(&short(error.to_string())))?;
+        let said = |word| dialect.says_at_change(word);
+        match () {
+            () if !said("{new}") => Err(wrong("no turn of `change` sends {new}: the password would never be set")),
+            () if dialect.prompt.is_empty() => {
+                Err(wrong("`prompt` is empty: a login could not be told from a refused one"))
+            }
+            () => Ok(Some(dialect)),
+        }
+    }
+
+    /// Whether a turn of the change sends this.
+    pub(super) fn says_at_change(&self, word: &str) -> bool {
+        self.change.iter().filter_map(|turn| turn.send.as_deref()).any(|line| line.contains(word))
+    }
+
     /// The dialect of this name; none for a Unix host.
-    pub(super) fn named(name: &str) -> Result<Option<Self>, Reply> {
+    fn named(name: &str) -> Result<Option<Self>, Reply> {
         let text = match name {
             UNIX => return Ok(None),
             "cisco-ios" => include_str!("../../dialects/cisco-ios.toml"),
@@ -53,8 +79,7 @@ mod tests {
     fn every_dialect_can_be_read_and_says_the_new_password() {
         for name in NAMES {
             let Some(dialect) = Dialect::named(name).expect("a dialect") else { continue };
-            let told = dialect.change.iter().filter_map(|turn| turn.send.as_deref());
-            assert!(told.into_iter().any(|line| line.contains("{new}")), "{name}");
+            assert!(dialect.says_at_change("{new}"), "{name}");
             assert!(!dialect.no.is_empty() && !dialect.prompt.is_empty(), "{name}");
         }
         assert!(Dialect::named("vms").is_err());

@@ -8,10 +8,10 @@ mod lease;
 mod passwd;
 mod wanted;
 
-use keywheel_protocol::{By, Description, Makes, Origin, Overlap, Reason, Reply, Request, Step, Strategy};
+use keywheel_protocol::{By, Description, Makes, Origin, Overlap, Reason, Reply, Request, Secret, Step, Strategy};
 
 use crate::deadline::Deadline;
-use crate::declare::{choice, default, required, text};
+use crate::declare::{choice, default, file, required, text};
 use crate::nobodys;
 use crate::settings::{Pair, Settings};
 use crate::ssh::dialogue::{Turn, Words, converse};
@@ -33,6 +33,7 @@ pub(crate) fn describe() -> Description {
         dialect::NAMES,
         "what the host speaks: the shell of a Unix host, or a device's command line",
     ));
+    target.push(file("dialect_file", "a file that says what another device speaks, in TOML, in the place of dialect"));
     Description {
         kind: "ssh-password".to_owned(),
         summary: "Passwords of accounts on Unix hosts and network devices, over SSH".to_owned(),
@@ -151,7 +152,15 @@ fn rehearse(request: &Request, deadline: Deadline) -> Result<Reply, Reply> {
 /// Sets a password.
 fn set(request: &Request, target: &Target, session: &Session, by: By, subject: Pair<'_>) -> Result<(), Reply> {
     if let Some(dialect) = dialect(request)? {
-        return tell(session, &dialect, subject);
+        let old = match by {
+            By::Account => Pair::login(request)?.password,
+            By::Admin if dialect.says_at_change("{old}") => {
+                let message = "the dialect sends the old password, which an admin does not know";
+                return Err(Reply::no(Reason::Unsupported, message));
+            }
+            By::Admin => subject.password,
+        };
+        return tell(session, &dialect, old, subject);
     }
     match by {
         By::Account => passwd::change(session, Pair::login(request)?, subject),
@@ -165,14 +174,14 @@ fn root(target: &Target, command: &str) -> String {
 }
 
 /// Tells a device.
-fn tell(session: &Session, dialect: &Dialect, subject: Pair<'_>) -> Result<(), Reply> {
+fn tell(session: &Session, dialect: &Dialect, old: &Secret, subject: Pair<'_>) -> Result<(), Reply> {
     let mut channel = session.channel(Stage::Question)?;
     let broken = |error: ssh2::Error| session.broken(&error, Stage::Question);
     if dialect.pty {
         channel.request_pty("vt100", None, None).map_err(broken)?;
     }
     channel.shell().map_err(broken)?;
-    let words = Words { account: subject.username, old: subject.password, new: subject.password };
+    let words = Words { account: subject.username, old, new: subject.password };
     let turns: Vec<_> = dialect.open.iter().chain(&dialect.change).cloned().collect();
     converse(session, &mut channel, &turns, &dialect.no, &words)
 }
@@ -183,7 +192,9 @@ fn prove(request: &Request, target: &Target, subject: Pair<'_>, deadline: Deadli
     if let Some(dialect) = dialect(request)? {
         let mut channel = session.channel(Stage::Question)?;
         let broken = |error: ssh2::Error| session.broken(&error, Stage::Question);
-        channel.request_pty("vt100", None, None).map_err(broken)?;
+        if dialect.pty {
+            channel.request_pty("vt100", None, None).map_err(broken)?;
+        }
         channel.shell().map_err(broken)?;
         let words = Words { account: subject.username, old: subject.password, new: subject.password };
         let ready = Turn { expect: dialect.prompt.clone(), send: None };
@@ -202,7 +213,7 @@ fn prove(request: &Request, target: &Target, subject: Pair<'_>, deadline: Deadli
 }
 
 fn dialect(request: &Request) -> Result<Option<Dialect>, Reply> {
-    Dialect::named(Settings(&request.target).text("dialect")?.unwrap_or(dialect::UNIX))
+    Dialect::of(Settings(&request.target))
 }
 
 fn by(request: &Request, subject: &Pair<'_>) -> Result<By, Reply> {
@@ -227,9 +238,7 @@ fn checked_subject(request: &Request) -> Result<Pair<'_>, Reply> {
     if subject.username.contains([':', ' ', '\n']) || subject.username.starts_with('-') {
         return Err(Reply::no(Reason::Unsupported, format!("{} is no name of an account", short(subject.username))));
     }
-    if Settings(&request.target).text("dialect")?.is_some_and(|name| name != dialect::UNIX)
-        && subject.password.expose().contains([' ', '?', '"', '\\'])
-    {
+    if dialect(request)?.is_some() && subject.password.expose().contains([' ', '?', '"', '\\']) {
         let message = "a device's command line takes no space, question mark, quote or backslash in a password";
         return Err(Reply::no(Reason::Policy, message));
     }
