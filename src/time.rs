@@ -78,6 +78,39 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// What both clocks show at a moment, in a life of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// The wall clock.
+    pub wall: Timestamp,
+    /// Time since the host was started, suspension included.
+    pub since_boot: Duration,
+    /// Which start of the host that was, where it is known.
+    pub boot: Option<u128>,
+}
+
+impl Reading {
+    /// As it is kept over restarts.
+    pub fn to_bytes(self) -> Vec<u8> {
+        let since_boot = u64::try_from(self.since_boot.as_millis()).unwrap_or(u64::MAX);
+        let parts = [&self.wall.0.to_be_bytes()[..], &since_boot.to_be_bytes(), &self.boot.unwrap_or(0).to_be_bytes()];
+        parts.concat()
+    }
+
+    /// The same back; none if it is none. Of what the first version kept, only the wall clock is known.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (wall, rest) = bytes.split_first_chunk()?;
+        let wall = Timestamp(i64::from_be_bytes(*wall));
+        if rest.is_empty() {
+            return Some(Self { wall, since_boot: Duration::ZERO, boot: None });
+        }
+        let (since_boot, rest) = rest.split_first_chunk()?;
+        let boot = u128::from_be_bytes(rest.try_into().ok()?);
+        let since_boot = Duration::from_millis(u64::from_be_bytes(*since_boot));
+        Some(Self { wall, since_boot, boot: Some(boot).filter(|boot| *boot != 0) })
+    }
+}
+
 /// The system's clocks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Clock;
@@ -95,6 +128,14 @@ impl Clock {
         use nix::time::{ClockId, clock_gettime};
         clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
     }
+
+    /// Which start of the host this is (boot id, random(4)): from `/proc`, or where the unit hides that
+    /// (`ProcSubset=pid`) from the environment, which has the unit's `%b`. None where neither says.
+    pub fn boot(self) -> Option<u128> {
+        let read = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+        let text = read.or_else(|| std::env::var("KEYWHEEL_BOOT_ID").ok())?;
+        u128::from_str_radix(&text.trim().replace('-', ""), 16).ok()
+    }
 }
 
 #[cfg(test)]
@@ -108,6 +149,19 @@ mod tests {
         assert_eq!(format!("{moment:#}"), "2026-11-23T06:18:10.250Z");
         assert_eq!(Timestamp::parse("2026-11-23T06:18:10.250Z"), Some(moment));
         assert_eq!(Timestamp::parse("yesterday"), None);
+    }
+
+    #[test]
+    fn a_reading_comes_back_as_it_was_kept_and_one_of_the_first_version_too() {
+        let reading = Reading { wall: Timestamp(7), since_boot: Duration::from_millis(9), boot: Some(u128::MAX - 3) };
+        for reading in [reading, Reading { boot: None, ..reading }] {
+            assert_eq!(Reading::from_bytes(&reading.to_bytes()), Some(reading));
+        }
+        let first = Reading::from_bytes(&7_i64.to_be_bytes());
+        assert_eq!(first, Some(Reading { wall: Timestamp(7), since_boot: Duration::ZERO, boot: None }));
+        let bytes = reading.to_bytes();
+        assert!((0..bytes.len()).filter(|length| *length != 8).all(|n| Reading::from_bytes(&bytes[..n]).is_none()));
+        assert!(Clock.boot().is_some_and(|boot| Clock.boot() == Some(boot)), "this host says which start it is");
     }
 
     #[test]

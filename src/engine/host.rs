@@ -72,6 +72,10 @@ impl World for Host {
         self.clock.since_boot()
     }
 
+    fn boot(&self) -> Option<u128> {
+        self.clock.boot()
+    }
+
     fn random(&mut self, bytes: &mut [u8]) -> bool {
         getrandom::fill(bytes).is_ok()
     }

@@ -22,7 +22,7 @@ use crate::ids::{CredentialName, TargetName, Version};
 use crate::rotation::{Answer, Effect, Event, Phase};
 use crate::schedule::{ClockGuard, ClockVerdict};
 use crate::store::{Record, StoreError};
-use crate::time::Timestamp;
+use crate::time::{Reading, Timestamp};
 
 /// The note under which the greatest wall clock time seen is kept.
 pub(super) const NOTE_CLOCK: &str = "clock.greatest";
@@ -59,8 +59,10 @@ pub struct Engine<W> {
     pub(super) clock_held: Option<String>,
     /// By how much the clock was set, where the records' times have still to be brought in line with it.
     pub(super) clock_owed: Option<i64>,
-    /// What the wall clock showed before this start.
-    pub(super) clock_last_seen: Option<Timestamp>,
+    /// What the clocks showed before this start.
+    pub(super) clock_last_seen: Option<Reading>,
+    /// Whether the host may have been off since, and the records do not know of it yet.
+    pub(super) was_off: bool,
     /// When the schedules were last followed: not while the host was off or asleep, nor while something holds them.
     pub(super) followed: Option<Timestamp>,
     /// Credentials whose step is lost: the daemon was restarted, or an answer could not be stored.
@@ -84,11 +86,9 @@ impl<W: World> Engine<W> {
     pub fn new(world: W, config: Arc<Config>) -> Result<(Self, EngineHandle), StoreError> {
         let (sender, messages) = mpsc::channel(QUEUE_MAX);
         let handle = EngineHandle { sender, info: Arc::new(Mutex::new(Info::default())) };
-        let noted = |key| -> Result<Option<Timestamp>, StoreError> {
-            let bytes = world.books().note(key)?.and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
-            Ok(bytes.map(|bytes| Timestamp(i64::from_be_bytes(bytes))))
-        };
-        let (greatest, last_seen) = (noted(NOTE_CLOCK)?, noted(NOTE_CLOCK_LAST)?);
+        let greatest = world.books().note(NOTE_CLOCK)?.and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
+        let greatest = greatest.map(|bytes| Timestamp(i64::from_be_bytes(bytes)));
+        let last_seen = world.books().note(NOTE_CLOCK_LAST)?.and_then(|bytes| Reading::from_bytes(&bytes));
         let clock_guard = ClockGuard::new(greatest, config.limits.clock_jump_max);
         let engine = Self {
             world,
@@ -105,6 +105,7 @@ impl<W: World> Engine<W> {
             clock_held: None,
             clock_owed: None,
             clock_last_seen: last_seen,
+            was_off: false,
             followed: None,
             orphans: BTreeSet::new(),
             store_trouble: None,
@@ -444,7 +445,7 @@ impl<W: World> Engine<W> {
         self.observe_clock();
         let mut turn = Turn::new(self.world.now());
         self.note_clock(&mut turn);
-        turn.put_note(NOTE_CLOCK_LAST, turn.now.0.to_be_bytes().to_vec());
+        turn.put_note(NOTE_CLOCK_LAST, self.reading().to_bytes());
         match self.world.sync_audit() {
             Ok(head) => turn.put_note(NOTE_AUDIT, head.to_bytes()),
             Err(error) => self.audit_failed(&error),
@@ -460,6 +461,10 @@ impl<W: World> Engine<W> {
         if let Some(greatest) = self.clock_guard.greatest_seen() {
             turn.put_note(NOTE_CLOCK, greatest.0.to_be_bytes().to_vec());
         }
+    }
+
+    pub(super) fn reading(&self) -> Reading {
+        Reading { wall: self.world.now(), since_boot: self.world.since_boot(), boot: self.world.boot() }
     }
 
     fn publish_info(&self) {

@@ -23,6 +23,8 @@ pub(super) struct Correction {
     pub set_by: i64,
     /// Whether what it shows now is believed.
     pub believed: bool,
+    /// Whether the host may have been started since: how long it was off only that clock tells.
+    pub was_off: bool,
 }
 
 /// Moves the record's spans with the clock, and cuts its times to what they can be at most; says whether anything
@@ -36,6 +38,9 @@ pub(super) fn set_right(
 ) -> bool {
     let before = record.clone();
     shift(record, clock.set_by);
+    if clock.was_off {
+        record.logins.count_from(now);
+    }
     record.logins.set_right(now);
     if let (Some(at), Some(every)) = (&mut record.verify_at, plan.verify) {
         *at = (*at).min(now + every);
@@ -122,8 +127,13 @@ mod tests {
             step_timeout: HOUR,
             verify: Some(HOUR),
         };
-        let changed =
-            set_right(&mut record, NOW, plan, Some(2 * HOUR), Correction { set_by: clock_set_by, believed: true });
+        let changed = set_right(
+            &mut record,
+            NOW,
+            plan,
+            Some(2 * HOUR),
+            Correction { set_by: clock_set_by, believed: true, was_off: false },
+        );
         (record, changed)
     }
 

@@ -229,7 +229,9 @@ impl<W: World> Engine<W> {
                 | Phase::Ending { .. } => {}
             }
         }
-        self.set_right(ClockGuard::set_back_since(self.clock_last_seen, self.world.now()))?;
+        let (last, now) = (self.clock_last_seen, self.reading());
+        self.was_off = last.is_some_and(|last| last.boot != now.boot);
+        self.set_right(ClockGuard::set_since(last, now))?;
         self.take_config()?;
         self.catch_up()
     }
@@ -237,7 +239,7 @@ impl<W: World> Engine<W> {
     /// Brings times of the records in line that were reckoned by a clock that was set by so many milliseconds since, or,
     /// for all that is known, ran ahead. What can't be stored is owed: the next turn tries again.
     pub(super) fn set_right(&mut self, set_by: i64) -> Result<(), StoreError> {
-        let clock = Correction { set_by, believed: self.clock_held.is_none() };
+        let clock = Correction { set_by, believed: self.clock_held.is_none(), was_off: self.was_off };
         let books = self.world.books().clone();
         self.clock_owed = Some(set_by);
         let mut turn = Turn::new(self.world.now());
@@ -257,9 +259,10 @@ impl<W: World> Engine<W> {
                 }
             }
         }
-        turn.put_note(NOTE_CLOCK_LAST, turn.now.0.to_be_bytes().to_vec());
+        turn.put_note(NOTE_CLOCK_LAST, self.reading().to_bytes());
         if self.commit(turn) {
             self.clock_owed = None;
+            self.was_off = false;
         }
         Ok(())
     }

@@ -97,6 +97,9 @@ pub trait World {
     /// Time since the host was started, suspension included.
     fn since_boot(&self) -> Duration;
 
+    /// Which start of the host this is, where it is known.
+    fn boot(&self) -> Option<u128>;
+
     /// Fills `bytes` at random; says whether it could.
     #[must_use]
     fn random(&mut self, bytes: &mut [u8]) -> bool;

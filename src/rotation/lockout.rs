@@ -97,6 +97,11 @@ impl LoginLedger {
         self.0.iter_mut().for_each(|at| *at = at.shift(by));
     }
 
+    /// Nobody knows how long ago they were: all of them count from now on.
+    pub fn count_from(&mut self, now: Timestamp) {
+        self.0.fill(now);
+    }
+
     /// Takes logins noted in the future, by a clock that ran ahead, for made now, so that they grow old from here on.
     /// Says whether there were any.
     pub fn set_right(&mut self, now: Timestamp) -> bool {

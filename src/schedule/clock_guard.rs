@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::words::span;
-use crate::time::Timestamp;
+use crate::time::{Reading, Timestamp};
 
 /// How far the wall clock may go back without a word: NTP steps and leap seconds stay well below.
 pub const BEHIND_MAX: Duration = Duration::from_secs(60);
@@ -72,10 +72,16 @@ impl ClockGuard {
         (by.unsigned_abs() > SET_MIN.as_millis() as u64).then_some(by)
     }
 
-    /// By how many milliseconds the wall clock was set back since it showed `last`, as a number below 0; 0 if it was not,
-    /// for all that is known.
-    pub fn set_back_since(last: Option<Timestamp>, wall: Timestamp) -> i64 {
-        last.filter(|last| wall + BEHIND_MAX < *last).map_or(0, |last| wall.0.saturating_sub(last.0))
+    /// By how many milliseconds the wall clock was set since `last`; 0 if it was not, for all that is known. Over another
+    /// start of the host, which may have been off for long, it is only known when it was set back.
+    pub fn set_since(last: Option<Reading>, now: Reading) -> i64 {
+        let Some(last) = last else { return 0 };
+        if now.boot.is_some() && last.boot == now.boot {
+            let expected = last.wall + now.since_boot.saturating_sub(last.since_boot);
+            let by = now.wall.0.saturating_sub(expected.0);
+            return if by.unsigned_abs() > SET_MIN.as_millis() as u64 { by } else { 0 };
+        }
+        if now.wall + BEHIND_MAX < last.wall { now.wall.0.saturating_sub(last.wall.0) } else { 0 }
     }
 
     /// Judges one reading of both clocks. The first after a start may be far ahead: the host was off.
@@ -163,9 +169,18 @@ mod tests {
         assert_eq!(at(90_000_000, 100_012), None);
         assert_eq!(at(0, 100_013), Some(-90_000_000_000));
         assert_eq!(at(0, 100_014), None);
-        let last = Some(Timestamp::from_seconds(500));
-        let behind = |seconds| ClockGuard::set_back_since(last, Timestamp::from_seconds(seconds));
-        assert_eq!((behind(600), behind(450), behind(100)), (0, 0, -400_000));
+        let reading = |wall, since_boot, boot| {
+            let (wall, since_boot) = (Timestamp::from_seconds(wall), Duration::from_secs(since_boot));
+            Reading { wall, since_boot, boot }
+        };
+        for (last, now) in [(Some(1), Some(2)), (None, Some(1)), (Some(1), None), (None, None)] {
+            let last = Some(reading(500, 80, last));
+            let by = |wall| ClockGuard::set_since(last, reading(wall, 90, now));
+            assert_eq!((by(100_000), by(450), by(100)), (0, 0, -400_000), "it may have been off");
+        }
+        let by = |wall| ClockGuard::set_since(Some(reading(500, 80, Some(1))), reading(wall, 90, Some(1)));
+        assert_eq!((by(510), by(511), by(512), by(450), by(100_000)), (0, 0, 2000, -60_000, 99_490_000));
+        assert_eq!(ClockGuard::set_since(None, reading(100, 90, Some(1))), 0);
     }
 
     #[test]

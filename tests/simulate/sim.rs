@@ -135,6 +135,10 @@ impl World for Sim {
         Duration::from_millis(inner.now - inner.booted)
     }
 
+    fn boot(&self) -> Option<u128> {
+        Some(u128::from(self.0.borrow().booted) + 1)
+    }
+
     fn random(&mut self, bytes: &mut [u8]) -> bool {
         self.0.borrow_mut().dice.fill(bytes);
         true
