@@ -70,7 +70,7 @@ fn complaint_13_an_application_of_postgres_sees_no_failed_login_through_200_rota
 fn an_application_of_ssh_sees_no_failed_login_through_200_rotations_of_its_keys() {
     let server = Sshd::start();
     let (private, public) = server.key_pair("ed25519");
-    let mut config = QUICK.to_owned() + &host("ssh-key", &server, "rotations = 10");
+    let mut config = QUICK.to_owned() + &host("ssh-key", &server, "rotations = 10\n");
     for index in 0..CREDENTIALS {
         let account = server.account("unused-Password-1");
         server.authorize(&account, &format!("{public}\n"));
