@@ -13,7 +13,7 @@ use crate::operator;
 use crate::rest::{opens, shut_out, version_opens};
 use crate::run::{Run, Settling};
 use crate::target::{Key, Moment};
-use crate::world::{Errand, Happening, Inner};
+use crate::world::{Errand, Fate, Happening, Inner};
 
 pub(crate) fn after_each(run: &Run) {
     let mut inner = run.sim.0.borrow_mut();
@@ -191,7 +191,8 @@ fn restless(run: &Run) -> Option<String> {
         return Some("the daemon".to_owned());
     }
     let inner = run.sim.0.borrow();
-    let awaited = |errand: &&Errand| !waits_for_its_admin(run, &inner, &errand.name);
+    let to_be_done = |errand: &Errand| errand.fate == Fate::Late && errand.ask.entered;
+    let awaited = |errand: &&Errand| to_be_done(errand) || !waits_for_its_admin(run, &inner, &errand.name);
     if let Some(errand) = inner.errands.values().find(awaited) {
         return Some(format!("a step of {}", errand.name));
     }
