@@ -83,7 +83,8 @@ impl Scenario {
         let window = Duration::from_secs(dice.between(5, 60) * 60);
         let lockout = Lockout { failures, window };
         let lasts = Duration::from_secs(dice.between(4, 30) * HOUR);
-        let draft = Draft::of(dice, lockout);
+        // A target may bring back whatever it had when it last saved: who keeps fewer values than that can't know it.
+        let draft = Draft { history: if forgets { 100 } else { HISTORY }, ..Draft::of(dice, lockout) };
         Self {
             weather,
             honest,
@@ -121,7 +122,7 @@ impl Scenario {
             (name, Arc::new(Credential { schedule, group: None, policy: policy(false), ..made }))
         };
         let credentials = schedules.into_iter().map(made).collect();
-        let config = config(BTreeMap::from([(target.name.clone(), target.clone())]), credentials, 8);
+        let config = config(BTreeMap::from([(target.name.clone(), target.clone())]), credentials, 8, HISTORY);
         Self {
             weather: Weather::default(),
             honest: true,
@@ -173,6 +174,7 @@ struct Draft {
     targets: BTreeMap<TargetName, Arc<Configured>>,
     credentials: Vec<Credential>,
     every: [Vec<u64>; 2],
+    history: usize,
 }
 
 impl Draft {
@@ -202,7 +204,7 @@ impl Draft {
         }
         let mut every = || (0..credentials.len()).map(|_| dice.between(1, 12)).collect();
         let every = [every(), every()];
-        Self { targets, credentials, every }
+        Self { targets, credentials, every, history: HISTORY }
     }
 
     fn config(&self, rhythm: Option<usize>, rotations: u64) -> Arc<Config> {
@@ -214,7 +216,8 @@ impl Draft {
             let verify = credential.verify.filter(|_| rhythm.is_some());
             (credential.name.clone(), Arc::new(Credential { schedule, verify, ..credential.clone() }))
         };
-        config(self.targets.clone(), self.credentials.iter().enumerate().map(scheduled).collect(), rotations)
+        let credentials = self.credentials.iter().enumerate().map(scheduled).collect();
+        config(self.targets.clone(), credentials, rotations, self.history)
     }
 }
 
@@ -222,6 +225,7 @@ fn config(
     targets: BTreeMap<TargetName, Arc<Configured>>,
     credentials: BTreeMap<CredentialName, Arc<Credential>>,
     rotations: u64,
+    history: usize,
 ) -> Arc<Config> {
     Arc::new(Config {
         daemon: Daemon {
@@ -233,7 +237,7 @@ fn config(
             log_json: false,
         },
         key: KeySource::Passphrase,
-        limits: limits(usize::try_from(rotations).unwrap_or(1)),
+        limits: limits(usize::try_from(rotations).unwrap_or(1), history),
         operators: Operators::default(),
         backup: Backup { recipients: Vec::new(), command: "/".into(), plan: None },
         escrow: None,
@@ -332,7 +336,10 @@ fn target(number: u64, admin: Option<CredentialName>, theirs: bool, both: bool, 
     })
 }
 
-fn limits(rotations: usize) -> Limits {
+/// Versions that are kept.
+const HISTORY: usize = 5;
+
+fn limits(rotations: usize, history: usize) -> Limits {
     Limits {
         rotations,
         rotations_per_target: 4,
@@ -340,7 +347,7 @@ fn limits(rotations: usize) -> Limits {
         request_timeout: Duration::from_secs(5),
         wait_max: Duration::from_secs(60),
         switch_wait: Duration::from_secs(5),
-        history: 5,
+        history,
         step_timeout: Duration::from_secs(30),
         free_floor_bytes: 0,
         retry_first: Duration::from_secs(5),
