@@ -278,6 +278,20 @@ fn owner_mode_access_list_and_link_are_kept() {
     }
 }
 
+/// A label as SELinux keeps it. This kernel enforces none, and lets root write them.
+#[test]
+fn a_label_of_selinux_is_kept() {
+    let Folder { path, place, folder: _folder } = folder("yaml", "p", "p: old\n");
+    let label = b"system_u:object_r:postgresql_etc_t:s0\0";
+    let create = rustix::fs::XattrFlags::CREATE;
+    rustix::fs::setxattr(&path, "security.selinux", label, create).expect("a label, which takes root");
+    yes(place.apply("app", "new", NOBODY));
+    assert_eq!(fs::read_to_string(&path).expect("read"), "p: new\n");
+    let mut found = [0; 64];
+    let length = rustix::fs::getxattr(&path, "security.selinux", found.as_mut_slice()).expect("its label");
+    assert_eq!(&found[..length], label);
+}
+
 #[test]
 fn links_of_strangers_and_second_names_are_refused() {
     let Folder { path, place, folder } = folder("json", "p", "{\"p\":\"old\"}");
