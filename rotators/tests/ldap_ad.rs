@@ -45,6 +45,13 @@ fn i8_passwords_change_by_each_name_of_an_account_and_no_log_shows_them() {
         old = reset;
     }
     assert!(server.login_works("app@ex.test", "Marker-y3"), "another client logs in as well");
+    let ca_file = server.ca_file.to_str().expect("UTF-8");
+    let place = json!({ "host": "127.0.0.1", "port": server.ldap_port, "tls": "starttls", "ca_file": ca_file });
+    let place = Place::new("ldap", place);
+    yes(place.apply("app", "Marker-z1", (By::Account, "app", "Marker-y3")));
+    yes(place.apply("app", "Marker-z2", admin(&server)));
+    yes(place.verify("app", "Marker-z2"));
+    no(place.verify("app", "Marker-z1"), Reason::Credential);
     let log = server.log();
     assert!(log.contains("app@EX.TEST") || log.contains("[app]"), "logins are in the log");
     for part in ["Marker-", server.rotator_password.as_str()] {

@@ -1,6 +1,6 @@
 //! A real Active Directory domain controller (Samba's) for one test, in a network space of its own, gone when it is dropped.
 //!
-//! It insists on the usual ports, so it has its own loopback; a bridge makes its ldaps reachable on a free port of ours. Needs
+//! It insists on the usual ports, so it has its own loopback; a bridge makes its ldaps and ldap reachable on free ports of ours. Needs
 //! root. Driven by the server's own commands and OpenLDAP's clients only, so that the tests of every package can include it.
 #![allow(dead_code, unreachable_pub, reason = "each test that includes this file uses its own part of it")]
 
@@ -32,6 +32,8 @@ pub const ADMINISTRATOR: &str = "Administrator@ex.test";
 pub struct Samba {
     /// The port of ldaps on 127.0.0.1.
     pub port: u16,
+    /// That of ldap, for StartTLS.
+    pub ldap_port: u16,
     /// The authority that signed its certificate.
     pub ca_file: PathBuf,
     /// The password of [`ROTATOR`].
@@ -62,10 +64,10 @@ impl Samba {
         unshare.args(["--net", "--pid", "--fork", "--kill-child", "sh"]).arg(script).arg(folder).arg("10");
         unshare.stdin(Stdio::null()).stdout(log.try_clone().expect("the log")).stderr(log);
         let server = unshare.spawn().expect("unshare runs, as root");
-        let port = bridge(folder.join("ldaps"));
+        let [port, ldap_port] = ["ldaps", "ldap"].map(|name| bridge(folder.join(name)));
         let ca_file = folder.join("ca.pem");
         let rotator_password = format!("Rot-{}", random_hex());
-        let this = Self { port, ca_file, rotator_password, administrator_password, server, scratch };
+        let this = Self { port, ldap_port, ca_file, rotator_password, administrator_password, server, scratch };
         let began = Instant::now();
         while !this.login_works(ADMINISTRATOR, &this.administrator_password) {
             assert!(began.elapsed() < PATIENCE, "Samba does not start:\n{}", this.log());
