@@ -136,6 +136,37 @@ fn a_policy_of_the_server_is_told_from_other_refusals() {
     yes(place.apply("application", "something-else-2", admin(&server)));
 }
 
+/// As an old server has it: a certificate that nobody signed, for a name that is not the host's.
+#[test]
+fn a_servers_own_certificate_pins_it() {
+    let server = Postgres::start(PgOptions { tls: true, log_statement_all: false });
+    server.create_login("app", "pw");
+    let known = tempfile::tempdir().expect("a folder");
+    let known = known.path().join("known.pem");
+    let own_certificate = || {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut openssl = std::process::Command::new("openssl");
+        openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3", "-subj", "/CN=old-box"]);
+        openssl.args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", "server.key", "-out", "server.pem"]);
+        assert!(openssl.current_dir(folder.path()).output().expect("openssl runs").status.success());
+        for name in ["server.key", "server.pem"] {
+            // Into the file that is there: it stays the server's own.
+            let made = std::fs::read(folder.path().join(name)).expect("made");
+            std::fs::write(server.ca_file.with_file_name(name), made).expect("written");
+        }
+        server.reload();
+        folder
+    };
+    let made = own_certificate();
+    std::fs::copy(made.path().join("server.pem"), &known).expect("copied");
+    let place = by_tcp(&server).with("tls", "verify-ca").with("ca_file", known.to_str().expect("UTF-8"));
+    yes(place.verify("app", "pw"));
+    not_reached(place.clone().with("tls", "verify-full").verify("app", "pw"));
+    // Another one of the same name.
+    own_certificate();
+    not_reached(place.verify("app", "pw"));
+}
+
 #[test]
 fn tls_is_verified_as_libpq_names_it() {
     let server = Postgres::start(PgOptions { tls: true, log_statement_all: false });
