@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 
 use keywheel_protocol::{LINE_BYTES_MAX, Reason, Reply, Request, Step, decode_request, encode_reply};
-use zeroize::Zeroizing;
+use zeroize::Zeroize;
 
 use crate::{Kind, failpoint};
 
@@ -71,7 +71,9 @@ enum Line<'a> {
 /// Lines of an input, in one buffer that never grows and is wiped: the standard library's buffered readers leave copies.
 struct Lines<R> {
     input: R,
-    buffer: Zeroizing<Vec<u8>>,
+    buffer: Vec<u8>,
+    /// How much of the buffer was ever filled: the rest of its pages is never touched, nor wiped.
+    touched: usize,
     /// How much of the buffer is filled.
     filled: usize,
     /// The length of the line that was handed out last, to be dropped next time.
@@ -80,7 +82,7 @@ struct Lines<R> {
 
 impl<R: Read> Lines<R> {
     fn new(input: R) -> Self {
-        Self { input, buffer: Zeroizing::new(vec![0; LINE_BYTES_MAX]), filled: 0, used: 0 }
+        Self { input, buffer: vec![0; LINE_BYTES_MAX], touched: 0, filled: 0, used: 0 }
     }
 
     fn next(&mut self) -> io::Result<Option<Line<'_>>> {
@@ -104,7 +106,10 @@ impl<R: Read> Lines<R> {
             match self.input.read(&mut self.buffer[self.filled..]) {
                 // A last line without its end was cut off: it is not a request.
                 Ok(0) => return Ok(None),
-                Ok(more) => self.filled += more,
+                Ok(more) => {
+                    self.filled += more;
+                    self.touched = self.touched.max(self.filled);
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -116,6 +121,12 @@ impl<R: Read> Lines<R> {
         let left = self.filled - self.used;
         self.buffer[left..self.filled].fill(0);
         (self.filled, self.used) = (left, 0);
+    }
+}
+
+impl<R> Drop for Lines<R> {
+    fn drop(&mut self) {
+        self.buffer[..self.touched].zeroize();
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) struct Correction {
     pub believed: bool,
     /// Whether the host may have been started since: how long it was off only that clock tells.
     pub was_off: bool,
+    /// The longest that a step may take.
+    pub step_max: Duration,
 }
 
 /// Moves the record's spans with the clock, and cuts its times to what they can be at most; says whether anything
@@ -41,7 +43,8 @@ pub(super) fn set_right(
     if clock.was_off {
         record.logins.count_from(now);
     }
-    record.logins.set_right(now);
+    // A worker outlives its daemon, and may log in until its time is over.
+    record.logins.set_right(now + clock.step_max);
     if let (Some(at), Some(every)) = (&mut record.verify_at, plan.verify) {
         *at = (*at).min(now + every);
     }
@@ -132,7 +135,7 @@ mod tests {
             NOW,
             plan,
             Some(2 * HOUR),
-            Correction { set_by: clock_set_by, believed: true, was_off: false },
+            Correction { set_by: clock_set_by, believed: true, was_off: false, step_max: HOUR },
         );
         (record, changed)
     }
@@ -173,6 +176,19 @@ mod tests {
         record.logins.spend(NOW - YEAR, NOW - YEAR, &lockout, 3);
         assert_eq!(corrected(record.clone(), 0).0.logins.counted(NOW, &lockout), 0);
         assert_eq!(corrected(record, millis(YEAR)).0.logins.counted(NOW, &lockout), 3);
+    }
+
+    #[test]
+    fn i5_a_login_that_a_worker_of_the_daemon_before_may_still_make_counts_from_then() {
+        let mut record = waiting(NOW);
+        let lockout = Rules::replacing().lockout;
+        let soon = NOW + Duration::from_secs(60);
+        record.logins.spend(NOW, soon, &lockout, 1);
+        record.logins.spend(NOW, NOW + YEAR, &lockout, 1);
+        let (record, _) = corrected(record, 0);
+        let counted = |at| record.logins.counted(at, &lockout);
+        assert_eq!((counted(soon + lockout.window), counted(NOW + HOUR + lockout.window)), (1, 0));
+        assert_eq!(counted(NOW + Duration::from_secs(59) + lockout.window), 2);
     }
 
     #[test]

@@ -200,6 +200,7 @@ impl<W: World> Engine<W> {
     /// [`StoreError`] when the store can't be read or written.
     pub(super) fn take_up(&mut self) -> Result<(), StoreError> {
         let reader = self.world.books().clone();
+        let mut turn = Turn::new(self.world.now());
         for record in reader.unsettled()? {
             let Some(credential) = self.config.credential(&record.name) else {
                 tracing::error!(name = %record.name, phase = %record.phase.name(),
@@ -217,6 +218,9 @@ impl<W: World> Engine<W> {
                     tracing::error!(name = %record.name, "halted: {}; {}", why.message(),
                         why.remedy().replace("NAME", record.name.as_str()));
                 }
+                Phase::Staged(_) | Phase::Applied { .. } if record.wake_at.is_none() && record.lease.is_some() => {
+                    end_later(&mut turn, record, credential.target.step_timeout);
+                }
                 Phase::Staged(_) | Phase::Applied { .. } | Phase::Retiring { .. } | Phase::Ending { .. }
                     if record.wake_at.is_none() =>
                 {
@@ -229,6 +233,7 @@ impl<W: World> Engine<W> {
                 | Phase::Ending { .. } => {}
             }
         }
+        self.commit(turn);
         let (last, now) = (self.clock_last_seen, self.reading());
         self.was_off = last.is_some_and(|last| last.boot != now.boot);
         self.set_right(ClockGuard::set_since(last, now))?;
@@ -239,7 +244,8 @@ impl<W: World> Engine<W> {
     /// Brings times of the records in line that were reckoned by a clock that was set by so many milliseconds since, or,
     /// for all that is known, ran ahead. What can't be stored is owed: the next turn tries again.
     pub(super) fn set_right(&mut self, set_by: i64) -> Result<(), StoreError> {
-        let clock = Correction { set_by, believed: self.clock_held.is_none(), was_off: self.was_off };
+        let step_max = self.config.targets.values().map(|target| target.step_timeout).max().unwrap_or_default();
+        let clock = Correction { set_by, believed: self.clock_held.is_none(), was_off: self.was_off, step_max };
         let books = self.world.books().clone();
         self.clock_owed = Some(set_by);
         let mut turn = Turn::new(self.world.now());
@@ -323,6 +329,17 @@ impl<W: World> Engine<W> {
         self.commit(turn);
         Turn::new(now)
     }
+}
+
+/// Whoever asked for the account has been told that it could not be had. What the daemon before had begun to make may still
+/// be made while the time of that step runs, and could not be found once its lease was forgotten.
+fn end_later(turn: &mut Turn, mut record: Record, step_timeout: Duration) {
+    let over = turn.now + step_timeout;
+    if let Some(lease) = &mut record.lease {
+        lease.ends = over;
+    }
+    record.wake_at = Some(over);
+    turn.put_record(record);
 }
 
 /// Whether it is its rotation that is due, or the end of its lease.

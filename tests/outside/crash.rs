@@ -80,7 +80,7 @@ fn kill_everywhere(daemon: Daemon, server: &impl Logins, names: &[&str]) -> Daem
     if std::env::var_os("KEYWHEEL_EVERY_HIT").is_some() {
         return kill_at_every_hit(daemon, server, names);
     }
-    kill_at(daemon, server, names, &[1, 2, 4, 8, 16, 32, 64])
+    kill_at(daemon, server, names, &[1, 3, 9, 27, 81])
 }
 
 fn kill_at(mut daemon: Daemon, server: &impl Logins, names: &[&str], hits: &[u32]) -> Daemon {

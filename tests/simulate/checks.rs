@@ -29,10 +29,9 @@ pub(crate) fn after_each(run: &Run) {
         inner.broken(|| useless);
     }
     if run.scenario.honest
-        && let Some(halted) = halted(&inner).first()
+        && let Some(halted) = inner.disk.state.records.values().find(|record| is_halted(record)).cloned()
     {
-        let why = inner.disk.state.records.get(halted).map(|record| format!("{:?}", record.phase));
-        inner.broken(|| format!("I4: {halted} is halted for no reason: {why:?}"));
+        inner.broken(|| format!("I4: {} is halted for no reason: {:?}", halted.name, halted.phase));
     }
 }
 
@@ -103,8 +102,13 @@ fn operator_name(of: &CredentialName, id: &str) -> CredentialName {
     crate::scenario::name(&format!("{of}~{id}"))
 }
 
+fn is_halted(record: &Record) -> bool {
+    matches!(record.phase, Phase::Halted { .. })
+}
+
+/// What operators have to see to. The account of a lease is dropped at its end, whatever it is.
 pub(crate) fn halted(inner: &Inner) -> Vec<CredentialName> {
-    let halted = |record: &&Record| matches!(record.phase, Phase::Halted { .. });
+    let halted = |record: &&Record| is_halted(record) && record.lease.is_none();
     inner.disk.state.records.values().filter(halted).map(|record| record.name.clone()).collect()
 }
 
