@@ -75,7 +75,8 @@ fn kill_at_every_hit(daemon: Daemon, server: &impl Logins, names: &[&str]) -> Da
     kill_at(daemon, server, names, &(1..HITS_MAX).collect::<Vec<_>>())
 }
 
-/// The same at fewer of the later hits, unless KEYWHEEL_EVERY_HIT is set: for kinds that differ in their workers alone.
+/// The same at fewer of the later hits, unless KEYWHEEL_EVERY_HIT is set: for kinds and strategies that differ in their workers or
+/// in the order of their steps alone.
 fn kill_everywhere(daemon: Daemon, server: &impl Logins, names: &[&str]) -> Daemon {
     if std::env::var_os("KEYWHEEL_EVERY_HIT").is_some() {
         return kill_at_every_hit(daemon, server, names);

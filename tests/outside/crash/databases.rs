@@ -24,7 +24,7 @@ fn i1_no_kill_of_the_daemon_loses_a_role_that_the_admin_sets() {
 fn i1_no_kill_of_the_daemon_loses_one_of_two_roles_in_turn() {
     let pg = Postgres::start(PgOptions::default());
     let daemon = two_roles(&pg);
-    kill_at_every_hit(daemon, &pg, &["app/db"]);
+    kill_everywhere(daemon, &pg, &["app/db"]);
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn i1_no_kill_of_the_daemon_loses_the_admin_credential_or_who_depends_on_it() {
     let pg = Postgres::start(PgOptions::default());
     let daemon = role_by_admin(&pg);
     rotate(&daemon, "app/db");
-    kill_at_every_hit(daemon, &pg, &["pg/admin", "app/db"]);
+    kill_everywhere(daemon, &pg, &["pg/admin", "app/db"]);
 }
 
 #[test]
