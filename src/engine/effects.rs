@@ -85,10 +85,13 @@ impl<W: World> Engine<W> {
             | Phase::Halted { .. }
             | Phase::Ending { .. } => 0,
         };
-        let candidate = add_version(record, credential, Source::Rotated, turn.now);
-        let secret = self.make(credential, &credential.policy.stricter(refusals), record, candidate)?;
-        let advanced = advance(record, Event::Stricter { candidate }, turn.now, self.plan(credential))
+        // What can't be made now leaves no version behind: those count, and push older ones out.
+        let mut staged = record.clone();
+        let candidate = add_version(&mut staged, credential, Source::Rotated, turn.now);
+        let secret = self.make(credential, &credential.policy.stricter(refusals), &staged, candidate)?;
+        let advanced = advance(&mut staged, Event::Stricter { candidate }, turn.now, self.plan(credential))
             .map_err(tell::wrong_phase)?;
+        *record = staged;
         if let Some(fields) = secret {
             turn.put_secret(&credential.name, candidate, fields);
         }
@@ -175,7 +178,9 @@ impl<W: World> Engine<W> {
         }
         let account = record.version(candidate).and_then(|info| info.account.as_deref());
         let fields = match self.pair_for(credential) {
-            Some(pair) => pair.map_err(|why| tell::plain(ErrorCode::Unavailable, why))?,
+            Some(pair) => {
+                pair.map_err(|why| tell::error(ErrorCode::Unavailable, why, "try again in a moment".to_owned()))?
+            }
             None => drawn(policy, |bytes| self.world.random(bytes))?,
         };
         Ok(Some(of_account(fields, account)))
