@@ -66,10 +66,7 @@ impl ClockGuard {
     /// By how many milliseconds the wall clock was set since it was last asked here, if by more than [`SET_MIN`]: what was
     /// reckoned by it then is out by as much.
     pub fn was_set_by(&mut self, wall: Timestamp, since_boot: Duration) -> Option<i64> {
-        let (last, then) = self.last.replace((wall, since_boot))?;
-        let expected = last + since_boot.saturating_sub(then);
-        let by = wall.0.saturating_sub(expected.0);
-        (by.unsigned_abs() > SET_MIN.as_millis() as u64).then_some(by)
+        set_by(self.last.replace((wall, since_boot))?, (wall, since_boot))
     }
 
     /// By how many milliseconds the wall clock was set since `last`; 0 if it was not, for all that is known. Over another
@@ -77,9 +74,7 @@ impl ClockGuard {
     pub fn set_since(last: Option<Reading>, now: Reading) -> i64 {
         let Some(last) = last else { return 0 };
         if now.boot.is_some() && last.boot == now.boot {
-            let expected = last.wall + now.since_boot.saturating_sub(last.since_boot);
-            let by = now.wall.0.saturating_sub(expected.0);
-            return if by.unsigned_abs() > SET_MIN.as_millis() as u64 { by } else { 0 };
+            return set_by((last.wall, last.since_boot), (now.wall, now.since_boot)).unwrap_or(0);
         }
         if now.wall + BEHIND_MAX < last.wall { now.wall.0.saturating_sub(last.wall.0) } else { 0 }
     }
@@ -117,6 +112,13 @@ impl ClockGuard {
     pub fn greatest_seen(&self) -> Option<Timestamp> {
         self.greatest_seen
     }
+}
+
+/// By how many milliseconds the wall clock was set between two readings of both clocks, if by more than [`SET_MIN`].
+fn set_by((last, then): (Timestamp, Duration), (wall, since_boot): (Timestamp, Duration)) -> Option<i64> {
+    let expected = last + since_boot.saturating_sub(then);
+    let by = wall.0.saturating_sub(expected.0);
+    (by.unsigned_abs() > SET_MIN.as_millis() as u64).then_some(by)
 }
 
 impl ClockReason {
